@@ -1,0 +1,279 @@
+"""Edits that draw onto the picture or frame it: text, emoji, stripes, captions, screenshots.
+
+Every mark is drawn here: no fonts, emoji or templates of others are shipped. Text uses the font
+inside Pillow (Aileron, CC0).
+"""
+
+import string
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image as PillowImage
+from PIL import ImageDraw, ImageFont
+
+from vit4icd.edits.colour import Image, Params
+
+__all__ = [
+    "apply_emoji",
+    "apply_meme",
+    "apply_screenshot",
+    "apply_stripes",
+    "apply_text",
+    "draw_emoji",
+    "draw_meme",
+    "draw_screenshot",
+    "draw_stripes",
+    "draw_text",
+]
+
+_GLYPHS = string.ascii_letters + string.digits + string.punctuation + "ÄÖÜßéñçøåœ"
+_FONT_SIZES = 4  # fonts are cached at multiples of this many pixels
+
+
+def draw_text(edit_rng: np.random.Generator, strength: float) -> Params:
+    """Draw up to 20 glyphs, size 0.1 to 0.3 of the height, opacity, colour and place."""
+    n_glyphs = int(edit_rng.integers(1, 21))
+    x, y = edit_rng.uniform(0, 0.5, 2)
+    return {
+        "text": "".join(edit_rng.choice(list(_GLYPHS), n_glyphs)),
+        "size": float(edit_rng.uniform(0.1, 0.15 + 0.15 * strength)),
+        "opacity": float(edit_rng.uniform(0.3, 1)) * strength,
+        "colour": _colour(edit_rng),
+        "x": float(x),
+        "y": float(y * 1.6),
+    }
+
+
+def apply_text(image: Image, params: Params) -> Image:
+    """Write a line of text."""
+    height, width = image.shape[:2]
+    mask = _text_mask(params["text"], params["size"] * height)
+    return _tint(image, mask, params, int(params["x"] * width), int(params["y"] * height))
+
+
+def draw_meme(edit_rng: np.random.Generator, strength: float) -> Params:
+    """Draw a caption of 1 to 10 letters on a band of 0.15 to 0.5 of the picture's height."""
+    letters = edit_rng.choice(list(string.ascii_letters), int(edit_rng.integers(1, 11)), False)
+    return {
+        "text": "".join(letters),
+        "band": float(0.1 + edit_rng.uniform(0.05, 0.4) * strength),
+        "opacity": float(edit_rng.uniform(0.3, 1)),
+        "colour": _colour(edit_rng),
+        "paper": _colour(edit_rng),
+        "border": float(edit_rng.uniform(0, 0.08) * strength),
+    }
+
+
+def apply_meme(image: Image, params: Params) -> Image:
+    """Put the picture under a captioned band, with a border around it."""
+    height, width = image.shape[:2]
+    out = np.full_like(image, params["paper"])
+    band, border = round(params["band"] * height), round(params["border"] * width)
+    inside = width - 2 * border, height - band - border
+    out[band : band + inside[1], border : border + inside[0]] = cv2.resize(
+        image, inside, interpolation=cv2.INTER_AREA
+    )
+    mask = _text_mask(params["text"], 0.7 * band)
+    left, top = max(0, (width - mask.shape[1]) // 2), max(0, (band - mask.shape[0]) // 2)
+    return _tint(out, mask[:band], params, left, top)
+
+
+def draw_stripes(edit_rng: np.random.Generator, strength: float) -> Params:
+    """Draw width, density, angle, colour and opacity of stripes, each over its whole range."""
+    return {
+        "width": float(edit_rng.uniform(0, 1)),
+        "density": float(edit_rng.uniform(0, 1) * strength),
+        "degrees": int(edit_rng.integers(0, 361)),
+        "opacity": float(edit_rng.uniform(0, 0.9) * strength),
+        "colour": _colour(edit_rng),
+    }
+
+
+def apply_stripes(image: Image, params: Params) -> Image:
+    """Lay parallel stripes over the picture."""
+    height, width = image.shape[:2]
+    angle = np.deg2rad(params["degrees"])
+    rows = np.arange(height, dtype=np.float32)[:, None] / height
+    columns = np.arange(width, dtype=np.float32)[None, :] / width
+    phase = (columns * np.cos(angle) + rows * np.sin(angle)) * (2 + 18 * params["density"])
+    mask = np.where(phase % 1 < params["width"], 255, 0).astype(np.uint8)
+    return _tint(image, mask, params, 0, 0)
+
+
+def draw_emoji(edit_rng: np.random.Generator, strength: float) -> Params:
+    """Draw a face or a symbol: size 0.2 to 0.8 of the height, opacity 0.4 to 1, place 0 to 0.5+."""
+    x, y = edit_rng.uniform(-0.1, 0.7, 2)
+    return {
+        "shape": ("face", "heart", "star", "thumb", "drop")[edit_rng.integers(5)],
+        "size": float(0.2 + edit_rng.uniform(0, 0.6) * strength),
+        "opacity": float(edit_rng.uniform(0.4, 1)),
+        "colour": _colour(edit_rng),
+        "mouth": float(edit_rng.uniform(-1, 1)),
+        "x": float(x),
+        "y": float(y),
+    }
+
+
+def apply_emoji(image: Image, params: Params) -> Image:
+    """Stick a drawn emoji onto the picture."""
+    height, width = image.shape[:2]
+    side = max(8, round(params["size"] * height))
+    paint, mask = _emoji(params, side)
+    top, left = round(params["y"] * height), round(params["x"] * width)
+    return _blend(image, paint, mask, params["opacity"], left, top)
+
+
+def draw_screenshot(edit_rng: np.random.Generator, strength: float) -> Params:
+    """Draw the layout and the greys of an invented browser window or telephone screen."""
+    inset, top, bottom = edit_rng.uniform(0, 1, 3) * (0.15, 0.2, 0.25) * strength
+    return {
+        "phone": bool(edit_rng.random() < 0.5),
+        "dark": bool(edit_rng.random() < 0.4),
+        "inset": float(inset),
+        "top": float(0.08 + top),
+        "bottom": float(0.04 + bottom),
+        "accent": _colour(edit_rng),
+        "text": "".join(edit_rng.choice(list(_GLYPHS[:52] + " "), 18)),
+        "seed": int(edit_rng.integers(2**31)),
+    }
+
+
+def apply_screenshot(image: Image, params: Params) -> Image:
+    """Show the picture inside a browser window or a telephone screen."""
+    height, width = image.shape[:2]
+    paper, ink = (
+        ((24, 26, 30), (205, 208, 214)) if params["dark"] else ((247, 247, 248), (70, 74, 82))
+    )
+    out = np.full_like(image, paper)
+    top, bottom = round(params["top"] * height), round(params["bottom"] * height)
+    inset = round(params["inset"] * width * (0.4 if params["phone"] else 1))
+    inside = width - 2 * inset, height - top - bottom
+    out[top : top + inside[1], inset : inset + inside[0]] = cv2.resize(
+        image, inside, interpolation=cv2.INTER_AREA
+    )
+    _draw_bar(out, params, top, ink)
+    _draw_lines(out, params, height - bottom, ink)
+    return out
+
+
+def _draw_bar(out: Image, params: Params, bar: int, ink: tuple[int, int, int]) -> None:
+    width = out.shape[1]
+    dot = max(2, bar // 8)
+    if params["phone"]:
+        cv2.circle(out, (2 * dot + 2, bar // 2), 2 * dot, params["accent"], -1, cv2.LINE_AA)
+    else:
+        for index, colour in enumerate(((236, 95, 88), (243, 190, 62), (97, 197, 84))):
+            cv2.circle(out, (3 * dot * (index + 1), bar // 2), dot, colour, -1, cv2.LINE_AA)
+    mask = _text_mask(params["text"], 0.45 * bar)
+    left = min(12 * dot, width // 3)
+    tinted = _tint(out, mask, {"colour": ink, "opacity": 1.0}, left, (bar - mask.shape[0]) // 2)
+    out[:] = tinted
+
+
+def _draw_lines(out: Image, params: Params, top: int, ink: tuple[int, int, int]) -> None:
+    height, width = out.shape[:2]
+    line_rng = np.random.default_rng(params["seed"])
+    row = top + 5
+    while row < height - 3:
+        end = int(width * line_rng.uniform(0.3, 0.95))
+        cv2.rectangle(out, (width // 20, row), (end, row + 2), ink, -1)
+        row += 7
+
+
+def _emoji(params: Params, side: int) -> tuple[Image, UInt8[np.ndarray, "side side"]]:
+    paint = np.full((side, side, 3), params["colour"], np.uint8)
+    mask = np.zeros((side, side), np.uint8)
+    centre, radius = side // 2, side // 2 - 1
+    if params["shape"] == "face":
+        cv2.circle(mask, (centre, centre), radius, 255, -1, cv2.LINE_AA)
+        for x in (side // 3, 2 * side // 3):
+            cv2.circle(
+                paint, (x, int(side * 0.4)), max(1, side // 12), (40, 30, 20), -1, cv2.LINE_AA
+            )
+        curve = (side // 4, max(1, abs(int(side * 0.18 * params["mouth"]))))
+        arc = (0, 180) if params["mouth"] > 0 else (180, 360)
+        mouth = (centre, int(side * 0.65))
+        cv2.ellipse(paint, mouth, curve, 0, *arc, (40, 30, 20), max(1, side // 16), cv2.LINE_AA)
+    else:
+        outline = (_outline(params["shape"]) * (side - 1)).astype(np.int32)
+        cv2.fillPoly(mask, [outline], 255, cv2.LINE_AA)
+        cv2.polylines(paint, [outline], True, (40, 30, 20), max(1, side // 24), cv2.LINE_AA)
+    return paint, mask
+
+
+@lru_cache(maxsize=8)
+def _outline(shape: str) -> np.ndarray:
+    """Return the corners of a symbol in the unit square."""
+    t = np.linspace(0, 2 * np.pi, 48, endpoint=False)
+    if shape == "heart":
+        x, y = (
+            16 * np.sin(t) ** 3,
+            -(13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)),
+        )
+        return np.stack([x / 34 + 0.5, y / 34 + 0.45], axis=1)
+    if shape == "star":
+        t = np.linspace(0, 2 * np.pi, 10, endpoint=False)
+        radius = np.where(np.arange(10) % 2, 0.22, 0.5)
+        return np.stack([0.5 + radius * np.sin(t), 0.5 - radius * np.cos(t)], axis=1)
+    if shape == "drop":
+        width = 0.42 * np.sin(t) * np.sin(t / 2) ** 1.5
+        return np.stack([0.5 + width, 0.5 - 0.5 * np.cos(t)], axis=1)
+    corners = [(0.1, 0.5), (0.35, 0.5), (0.5, 0.05), (0.62, 0.1), (0.58, 0.4), (0.9, 0.42),
+               (0.85, 0.92), (0.35, 0.95), (0.1, 0.95)]  # fmt: skip
+    return np.array(corners)
+
+
+def _text_mask(text: str, size: float) -> UInt8[np.ndarray, "height width"]:
+    font = _font(max(1, round(size / _FONT_SIZES)) * _FONT_SIZES)
+    left, top, right, bottom = (int(edge) for edge in font.getbbox(text or " "))
+    mask = PillowImage.new("L", (max(1, right - left), max(1, bottom - top)))
+    ImageDraw.Draw(mask).text((-left, -top), text, 255, font)
+    return np.asarray(mask)
+
+
+@lru_cache(maxsize=64)
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+
+
+def _tint(
+    image: Image,
+    mask: UInt8[np.ndarray, "mask_height mask_width"],
+    params: Params,
+    left: int,
+    top: int,
+) -> Image:
+    paint = np.full((*mask.shape, 3), params["colour"], np.uint8)
+    return _blend(image, paint, mask, params["opacity"], left, top)
+
+
+def _blend(
+    image: Image,
+    paint: UInt8[np.ndarray, "side_y side_x 3"],
+    mask: UInt8[np.ndarray, "side_y side_x"],
+    opacity: float,
+    left: int,
+    top: int,
+) -> Image:
+    """Lay the painted mask onto a copy of the picture; what lies outside is cut off."""
+    height, width = image.shape[:2]
+    rows = slice(max(0, top), min(height, top + mask.shape[0]))
+    columns = slice(max(0, left), min(width, left + mask.shape[1]))
+    if rows.start >= rows.stop or columns.start >= columns.stop:
+        return image
+    inner = (
+        slice(rows.start - top, rows.stop - top),
+        slice(columns.start - left, columns.stop - left),
+    )
+    alpha = cv2.multiply(mask[inner], opacity / 255, dtype=cv2.CV_32F)
+    out = image.copy()
+    out[rows, columns] = cv2.blendLinear(
+        paint[inner], np.ascontiguousarray(image[rows, columns]), alpha, 1 - alpha
+    )
+    return out
+
+
+def _colour(edit_rng: np.random.Generator) -> list[int]:
+    return [int(value) for value in edit_rng.integers(0, 256, 3)]
