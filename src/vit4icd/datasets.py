@@ -29,7 +29,27 @@ __all__ = [
 
 _COPY_NAME = re.compile(r"(\d+)_(\d+)\.[A-Za-z]*g$")  # the official layout: {class}_{j}.jpg
 _DICTIONARY_OPCODES = frozenset(
-    ["PROTO", "FRAME", "EMPTY_DICT", "MARK", "SETITEM", "SETITEMS", "MEMOIZE", "BINPUT", "LONG_BINPUT", "PUT", "BINGET", "LONG_BINGET", "GET", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE", "DICT", "STOP"]
+    [
+        "PROTO",
+        "FRAME",
+        "EMPTY_DICT",
+        "MARK",
+        "SETITEM",
+        "SETITEMS",
+        "MEMOIZE",
+        "BINPUT",
+        "LONG_BINPUT",
+        "PUT",
+        "BINGET",
+        "LONG_BINGET",
+        "GET",
+        "SHORT_BINUNICODE",
+        "BINUNICODE",
+        "BINUNICODE8",
+        "UNICODE",
+        "DICT",
+        "STOP",
+    ]
 )
 
 
@@ -155,8 +175,8 @@ def class_balanced_order(
 ) -> Int64[np.ndarray, " row"]:
     """Return one pass over the classes in random order, ``per_class`` consecutive rows of each.
 
-    A class with fewer pictures than that gives one at random and the others with replacement; a
-    class with a single picture gives it once, or ``per_class`` times with ``fill``, as edits made on
+    A class with fewer pictures than that gives one at random and others with replacement; a class
+    with a single picture gives it once, or ``per_class`` times with ``fill``, as edits made on
     the fly want it. Source: the original's RandomMultipleGallerySampler.
     """
     by_class = np.argsort(labels, kind="stable")
@@ -334,9 +354,9 @@ def _read_dictionary(path: Path) -> dict[str, str]:
             elif opcode.name == "MEMOIZE":
                 memo[len(memo)] = last
             elif opcode.name.endswith("PUT"):
-                memo[int(argument)] = last
+                memo[int(str(argument))] = last
             elif opcode.name.endswith("GET"):
-                last = memo.get(int(argument))
+                last = memo.get(int(str(argument)))
                 strings.append(_known(last, path))
             else:
                 last = None

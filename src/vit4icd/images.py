@@ -10,7 +10,15 @@ from typing import Any, Literal
 import numpy as np
 import simplejpeg
 from jaxtyping import Float32, UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import (  # the plugins register themselves with Pillow
+    AvifImagePlugin,  # noqa: F401
+    Image,
+    ImageOps,
+    MpoImagePlugin,  # noqa: F401
+    TiffImagePlugin,  # noqa: F401
+    UnidentifiedImageError,
+    WebPImagePlugin,  # noqa: F401
+)
 
 from vit4icd.errors import ConfigError, FormatError, ImageError
 
@@ -25,11 +33,26 @@ __all__ = [
 ]
 
 IMAGE_SUFFIXES = frozenset(
-    [".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".png", ".pgm", ".ppm", ".tif", ".tiff", ".webp"]
+    [
+        ".avif",
+        ".bmp",
+        ".gif",
+        ".jfif",
+        ".jpe",
+        ".jpeg",
+        ".jpg",
+        ".mpo",
+        ".png",
+        ".pgm",
+        ".ppm",
+        ".tif",
+        ".tiff",
+        ".webp",
+    ]
 )
 """Suffixes by which a folder's pictures are told from its other files; content decides the rest."""
 
-_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _MAX_PIXELS = 178_956_970  # Pillow's own decompression-bomb limit: 512 MiB of RGB
 _MAX_BYTES = 512 * 2**20
 _ORIENTATION_TAG = 0x0112
@@ -129,7 +152,7 @@ def read_image(
 def prepare(
     image: UInt8[np.ndarray, "height width 3"], preprocessing: Preprocessing
 ) -> Float32[np.ndarray, "3 size size"]:
-    """Return the picture as the model's input: gray or colour, resized, normalised, channels first."""
+    """Return the picture as the model's input: gray or colour, resized, normalised."""
     size = preprocessing.image_size
     picture = Image.fromarray(image)
     if preprocessing.colour == "gray":
@@ -147,7 +170,7 @@ def resize(
     height: int,
     resizer: Resizer = "bicubic",
 ) -> UInt8[np.ndarray, "new_height new_width 3"]:
-    """Return the picture at another size, its aspect ratio ignored (Pillow's antialiased filters)."""
+    """Return the picture at another size, its aspect ratio ignored (Pillow's filters)."""
     return np.asarray(Image.fromarray(image).resize((width, height), _PILLOW_RESIZER[resizer]))
 
 
@@ -185,7 +208,10 @@ def _read_plain_jpeg(
         return None
     shrink = {} if at_least is None else _scaled(width, height, at_least)
     try:
-        return simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False, **shrink)
+        decoded: UInt8[np.ndarray, "height width 3"] = simplejpeg.decode_jpeg(
+            data, "RGB", fastdct=False, fastupsample=False, **shrink
+        )
+        return decoded
     except ValueError:
         return None
 
@@ -202,7 +228,7 @@ def _orientation_of(data: bytes) -> int:
     if b"Exif\x00\x00" not in data[: 65_536 * 2]:
         return 1
     try:
-        with Image.open(io.BytesIO(data), formats=("JPEG", "MPO")) as picture:
+        with Image.open(io.BytesIO(data), formats=("JPEG",)) as picture:
             return int(picture.getexif().get(_ORIENTATION_TAG, 1) or 1)
     except Exception:
         return 0  # Pillow decides, and says what is wrong
@@ -244,7 +270,7 @@ def _to_rgb(picture: Image.Image, max_pixels: int) -> UInt8[np.ndarray, "height 
 
 
 def _to_8_bit(pixels: np.ndarray) -> np.ndarray:
-    """Scale 16-bit pixels by 1/257, and 32-bit ones from their own range where they exceed 16 bits."""
+    """Scale 16-bit pixels by 1/257, and 32-bit ones from their own range if it is wider."""
     pixels = np.nan_to_num(pixels.astype(np.float32))
     top = float(pixels.max(initial=0.0))
     limit = 255.0 if top <= 255.0 else 65_535.0 if top <= 65_535.0 else top

@@ -1,4 +1,4 @@
-"""The columns that pass between rooms, validated once at birth; no reading, writing or searching."""
+"""The columns that pass between rooms, validated once at birth; it reads, writes, finds nothing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

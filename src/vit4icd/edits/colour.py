@@ -35,7 +35,7 @@ def draw_nothing(edit_rng: np.random.Generator, strength: float) -> Params:
 
 
 def draw_channel_change(edit_rng: np.random.Generator, strength: float) -> Params:
-    """Draw one of: channels rolled apart by up to 40 px of 256, permuted, or inverted one by one."""
+    """Draw one of: channels rolled apart by up to 40 px of 256, permuted, or some inverted."""
     kind = ("roll", "permute", "invert")[edit_rng.integers(3)]
     return {
         "kind": kind,
@@ -111,7 +111,7 @@ def apply_saturation(image: Image, params: Params) -> Image:
 
 def draw_palette(edit_rng: np.random.Generator, strength: float) -> Params:
     """Draw 2 to 16 levels a channel (fewer with strength)."""
-    return {"levels": int(round(16 - edit_rng.uniform(0, 14) * strength))}
+    return {"levels": round(16 - float(edit_rng.uniform(0, 14)) * strength)}
 
 
 def apply_palette(image: Image, params: Params) -> Image:
@@ -144,7 +144,8 @@ def apply_vignette(image: Image, params: Params) -> Image:
     rows = np.linspace(-1, 1, height, dtype=np.float32)[:, None] ** 2
     columns = np.linspace(-1, 1, width, dtype=np.float32)[None, :] ** 2
     light = 1 - np.float32(params["loss"]) * np.minimum((rows + columns) / 1.5, 1)
-    return (image * light[:, :, None]).astype(np.uint8)
+    darkened: Image = (image * light[:, :, None]).astype(np.uint8)
+    return darkened
 
 
 def _factor(edit_rng: np.random.Generator, spread: float) -> float:

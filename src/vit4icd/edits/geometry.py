@@ -139,7 +139,8 @@ def matrix_perspective(params: Params, aspect: float) -> Matrix:
     """Move the four corners."""
     corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32)
     moved = corners + np.asarray(params["corners"], np.float32)
-    return cv2.getPerspectiveTransform(corners, moved)
+    matrix: Matrix = cv2.getPerspectiveTransform(corners, moved).astype(np.float64)
+    return matrix
 
 
 def draw_aspect(edit_rng: np.random.Generator, strength: float) -> Params:
@@ -215,11 +216,13 @@ def _colour(edit_rng: np.random.Generator) -> list[int]:
 
 
 def _affine(a: float, b: float, c: float, d: float, e: float, f: float) -> Matrix:
-    return np.array([[a, b, c], [d, e, f], [0, 0, 1]], np.float64)
+    matrix: Matrix = np.array([[a, b, c], [d, e, f], [0, 0, 1]], np.float64)
+    return matrix
 
 
 def _about_centre(matrix: Matrix) -> Matrix:
-    return _affine(1, 0, 0.5, 0, 1, 0.5) @ matrix @ _affine(1, 0, -0.5, 0, 1, -0.5)
+    centred: Matrix = _affine(1, 0, 0.5, 0, 1, 0.5) @ matrix @ _affine(1, 0, -0.5, 0, 1, -0.5)
+    return centred
 
 
 def _largest_upright(aspect: float, angle: float) -> tuple[float, float]:

@@ -267,7 +267,7 @@ def _blend(
         slice(rows.start - top, rows.stop - top),
         slice(columns.start - left, columns.stop - left),
     )
-    alpha = cv2.multiply(mask[inner], opacity / 255, dtype=cv2.CV_32F)
+    alpha = mask[inner].astype(np.float32) * np.float32(opacity / 255)
     out = image.copy()
     out[rows, columns] = cv2.blendLinear(
         paint[inner], np.ascontiguousarray(image[rows, columns]), alpha, 1 - alpha

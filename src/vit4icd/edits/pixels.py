@@ -65,7 +65,8 @@ def apply_noise(image: Image, params: Params) -> Image:
     """Add Gaussian noise, the same for no two pixels."""
     noise_rng = np.random.default_rng(params["seed"])
     noise = noise_rng.standard_normal(image.shape, np.float32) * (255 * params["variance"] ** 0.5)
-    return np.clip(image + (noise + 255 * params["mean"]), 0, 255).astype(np.uint8)
+    noisy: Image = np.clip(image + (noise + 255 * params["mean"]), 0, 255).astype(np.uint8)
+    return noisy
 
 
 def draw_jpeg(edit_rng: np.random.Generator, strength: float) -> Params:

@@ -1,0 +1,56 @@
+# make demo    set up and run the main job on real photographs
+# make test    set up with everything and run all tests
+# make check   format, lint, types, floors, tests: all that CI runs
+# make bench   the speed ratios that the README quotes
+#
+# PYTHON picks the interpreter (3.11 or newer). TORCH picks the torch build: the CPU build unless
+# you ask for another, for example TORCH='torch==2.13.0' for the CUDA build on Linux.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+TORCH ?=
+WORKERS ?= 2
+OUT ?= demo-report
+
+.PHONY: demo test check format bench clean
+.DEFAULT_GOAL := demo
+
+demo: $(VENV)/.base
+	$(BIN)/vit4icd demo --out $(OUT)
+
+test: $(VENV)/.all
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+check: $(VENV)/.all
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(MAKE) test
+
+format: $(VENV)/.all
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+bench: $(VENV)/.all
+	for script in edits describe search metrics; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+
+clean:
+	rm -rf $(VENV) $(OUT) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vit4icd needs Python 3.11 or newer; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.base: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable .
+	touch $@
+
+# Plain pip would take a CUDA build of several GB on Linux: ask for the CPU build by its name, first
+# where pip already looks, then at the PyTorch project's own index.
+$(VENV)/.all: pyproject.toml constraints.txt | $(BIN)/python
+	$(if $(TORCH),$(PIP) '$(TORCH)',$(PIP) 'torch==2.13.0+cpu' 2>/dev/null || $(PIP) --index-url https://download.pytorch.org/whl/cpu torch==2.13.0)
+	$(PIP) --editable '.[train,test]'
+	touch $@ $(VENV)/.base

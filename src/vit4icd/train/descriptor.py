@@ -1,0 +1,142 @@
+"""The descriptor model: backbone, pooling, projection, L2; it loads and saves nothing."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vit4icd.errors import ConfigError, FormatError
+from vit4icd.train.efficientnet import EfficientNetLite0
+from vit4icd.train.resnet import ResNet
+from vit4icd.train.vit import VisionTransformer
+
+__all__ = ["Architecture", "BackboneName", "DescriptorModel", "GeM", "build"]
+
+BackboneName = Literal[
+    "vit_tiny", "vit_small", "vit_base", "vit_test", "resnet50", "resnet_test", "efficientnet_lite0"
+]
+
+_VITS: dict[str, dict[str, int]] = {  # the sizes of DeiT (Touvron et al. 2021)
+    "vit_tiny": {"dim": 192, "depth": 12, "n_heads": 3},
+    "vit_small": {"dim": 384, "depth": 12, "n_heads": 6},
+    "vit_base": {"dim": 768, "depth": 12, "n_heads": 12},
+    "vit_test": {"dim": 48, "depth": 3, "n_heads": 3},
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Architecture:
+    """What a descriptor model is made of, enough to build it.
+
+    Raises:
+        ConfigError: an unknown backbone, or an image size that 16 does not divide.
+    """
+
+    name: BackboneName
+    image_size: int = 224
+    dim: int = 512
+    drop_path: float = 0.0
+    """Stochastic depth of a ViT while it trains."""
+    wave_block: bool = False
+    """WaveBlock in a ResNet while it trains."""
+    last_stride: int = 1
+    """Stride of a ResNet's last layer; 1 keeps its map at a sixteenth of the image."""
+
+    def __post_init__(self) -> None:
+        if self.name not in (*_VITS, "resnet50", "resnet_test", "efficientnet_lite0"):
+            raise ConfigError(f"there is no backbone {self.name!r}")
+        if self.image_size % 16 or self.image_size < 16 or self.dim < 1:
+            raise ConfigError(
+                f"image_size must be a multiple of 16 and dim positive, not {self.image_size} "
+                f"and {self.dim}"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Self:
+        """Read what :meth:`to_json` gave.
+
+        Raises:
+            FormatError: unknown fields.
+        """
+        try:
+            return cls(**fields)
+        except TypeError as error:
+            raise FormatError(f"not a description of a network: {error}") from error
+
+
+class DescriptorModel(nn.Module):
+    """Images -> (wide, raw): the feature of the first head, and the descriptor before L2.
+
+    For a CNN, wide = BN(GeM(maps)) and raw = BN(linear(wide)), the biases of both norms held at
+    zero; for a ViT, wide is the class token and raw = linear(wide). Source: ViT4ICD.
+    """
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.dim = architecture.dim
+        self.backbone = _backbone(architecture)
+        self.wide_dim: int = self.backbone.dim
+        is_vit = architecture.name in _VITS
+        self.pool: nn.Module = nn.Identity() if is_vit else GeM()
+        self.neck: nn.Module = nn.Identity() if is_vit else _centred_norm(self.wide_dim)
+        self.projection = nn.Linear(self.wide_dim, self.dim)
+        self.projection_norm: nn.Module = nn.Identity() if is_vit else _centred_norm(self.dim)
+
+    def forward(
+        self, pixels: Float[Tensor, "image 3 size size"]
+    ) -> tuple[Float[Tensor, "image wide"], Float[Tensor, "image dim"]]:
+        """Return the wide feature and the descriptor before normalisation."""
+        wide = self.neck(self.pool(self.backbone(pixels)))
+        return wide, self.projection_norm(self.projection(wide))
+
+    def describe(self, pixels: Float[Tensor, "image 3 size size"]) -> Float[Tensor, "image dim"]:
+        """Return L2-normalised descriptors."""
+        return F.normalize(self(pixels)[1].float())
+
+
+class GeM(nn.Module):
+    """Generalised-mean pooling with one learnable exponent: (mean max(x, 1e-6)^p)^(1/p)."""
+
+    def __init__(self, p: float = 3.0) -> None:
+        super().__init__()
+        self.p = nn.Parameter(torch.tensor([p]))
+
+    def forward(
+        self, maps: Float[Tensor, "image channel row column"]
+    ) -> Float[Tensor, "image channel"]:
+        """Pool each channel over the map."""
+        return maps.float().clamp(min=1e-6).pow(self.p).mean(dim=(2, 3)).pow(1.0 / self.p)
+
+
+def build(architecture: Architecture) -> DescriptorModel:
+    """Build the model with fresh weights from the global generator."""
+    return DescriptorModel(architecture)
+
+
+def _backbone(architecture: Architecture) -> Any:
+    if architecture.name in _VITS:
+        return VisionTransformer(
+            image_size=architecture.image_size,
+            drop_path=architecture.drop_path,
+            **_VITS[architecture.name],
+        )
+    if architecture.name == "efficientnet_lite0":
+        return EfficientNetLite0()
+    sizes: dict[str, Any] = {}
+    if architecture.name == "resnet_test":
+        sizes = {"depths": (1, 1, 1, 1), "width": 4}
+    return ResNet(last_stride=architecture.last_stride, waves=architecture.wave_block, **sizes)
+
+
+def _centred_norm(n_channels: int) -> nn.BatchNorm1d:
+    norm = nn.BatchNorm1d(n_channels)
+    norm.bias.requires_grad_(False)
+    return norm

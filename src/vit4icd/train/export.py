@@ -1,0 +1,203 @@
+"""A trained model as a model folder: ONNX, safetensors and model.json, parity checked."""
+
+import logging
+import shutil
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from jaxtyping import Float
+from onnx import TensorProto, numpy_helper
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from vit4icd.errors import FormatError, WeightsError
+from vit4icd.images import Preprocessing
+from vit4icd.storage import (
+    ModelCard,
+    file_sha256,
+    fingerprint,
+    read_model_card,
+    write_model_card,
+)
+from vit4icd.train.descriptor import Architecture, DescriptorModel, build
+
+__all__ = ["export", "load_model"]
+
+_PARITY = 1e-4  # how far the cosine of torch's and ONNX Runtime's descriptors may be below 1
+_OPSET = 20
+
+
+def export(
+    model: DescriptorModel,
+    preprocessing: Preprocessing,
+    folder: Path,
+    *,
+    provenance: str,
+    licence: str,
+    config: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    half: bool = False,
+    with_torch_weights: bool = True,
+) -> ModelCard:
+    """Write ``model.onnx``, ``model.safetensors`` and ``model.json`` into a folder.
+
+    The folder appears whole or not at all. Input ``pixels [image, 3, size, size]``, output
+    ``descriptors [image, dim]``, L2-normalised. With ``half`` the ONNX weights are stored in half
+    precision and computed with in single; the torch weights stay single.
+
+    Raises:
+        WeightsError: ONNX Runtime's descriptors are further than 1e-4 (cosine) from torch's.
+        FormatError: the folder exists and is no model folder.
+    """
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        model = model.cpu().eval()
+        _write_onnx(model, preprocessing.image_size, temporary / "model.onnx", half=half)
+        _require_parity(model, preprocessing.image_size, temporary / "model.onnx")
+        if with_torch_weights:
+            save_file(_contiguous(model), temporary / "model.safetensors")
+        card = _card(model, preprocessing, temporary, provenance, licence, config or {}, seed)
+        write_model_card(temporary, card)
+        _replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return card
+
+
+def load_model(folder: Path) -> DescriptorModel:
+    """Read a model folder's torch weights.
+
+    Raises:
+        FormatError: it has none, or they do not fit model.json.
+    """
+    card = read_model_card(folder)
+    path = folder / "model.safetensors"
+    if not path.exists():
+        raise FormatError(f"{folder} has no model.safetensors; it can describe, but not train")
+    model = build(Architecture.from_json(dict(card.architecture)))
+    try:
+        model.load_state_dict(load_file(path))
+    except Exception as error:
+        raise FormatError(f"{path} does not fit {folder}/model.json: {error}") from error
+    return model.eval()
+
+
+class _Describing(nn.Module):
+    """The graph that is exported: pixels to normalised descriptors."""
+
+    def __init__(self, model: DescriptorModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.model.describe(pixels)
+
+
+def _write_onnx(model: DescriptorModel, image_size: int, path: Path, *, half: bool) -> None:
+    example = torch.randn(2, 3, image_size, image_size)
+    noisy = logging.getLogger("torch.onnx")
+    level = noisy.level
+    noisy.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                _Describing(model),
+                (example,),
+                dynamo=True,
+                input_names=["pixels"],
+                output_names=["descriptors"],
+                dynamic_shapes={"pixels": {0: torch.export.Dim("image", min=1)}},
+                opset_version=_OPSET,
+                verbose=False,
+            )
+    finally:
+        noisy.setLevel(level)
+    assert program is not None
+    proto = program.model_proto
+    if half:
+        _store_in_half(proto)
+    onnx.save(proto, path)
+
+
+def _store_in_half(proto: onnx.ModelProto) -> None:
+    """Store float32 weights as float16 and cast them back when the model is loaded."""
+    graph, casts = proto.graph, []
+    for index, tensor in enumerate(list(graph.initializer)):
+        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < 256:
+            continue
+        stored = numpy_helper.to_array(tensor).astype(np.float16)
+        name = f"{tensor.name}_half"
+        graph.initializer[index].CopyFrom(numpy_helper.from_array(stored, name))
+        casts.append(onnx.helper.make_node("Cast", [name], [tensor.name], to=TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _require_parity(model: DescriptorModel, image_size: int, path: Path) -> None:
+    pixels = _probe(image_size)
+    with torch.inference_mode():
+        ours = model.describe(pixels).numpy()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    theirs = session.run(["descriptors"], {"pixels": pixels.numpy()})[0]
+    worst = float((ours * theirs).sum(axis=1).min())
+    if not worst >= 1 - _PARITY:
+        raise WeightsError(
+            f"the exported model disagrees with torch: lowest cosine {worst:.6f}, at least "
+            f"{1 - _PARITY} is required"
+        )
+
+
+def _probe(image_size: int) -> Float[Tensor, "image 3 size size"]:
+    """Return noise, smooth ramps and a flat picture: inputs that differ in every way."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(2, 3, image_size, image_size, generator=generator)
+    ramp = torch.linspace(-2, 2, image_size).expand(1, 3, image_size, image_size)
+    return torch.cat([noise, ramp, ramp.transpose(2, 3), torch.full_like(ramp, 0.5)])
+
+
+def _contiguous(model: DescriptorModel) -> dict[str, Tensor]:
+    return {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
+
+
+def _card(
+    model: DescriptorModel,
+    preprocessing: Preprocessing,
+    folder: Path,
+    provenance: str,
+    licence: str,
+    config: Mapping[str, Any],
+    seed: int | None,
+) -> ModelCard:
+    files = {path.name: file_sha256(path) for path in sorted(folder.iterdir())}
+    architecture = model.architecture.to_json()
+    return ModelCard(
+        architecture=architecture,
+        dim=model.dim,
+        preprocessing=preprocessing,
+        fingerprint=fingerprint(files["model.onnx"], architecture, preprocessing),
+        files=files,
+        provenance=provenance,
+        licence=licence,
+        config=config,
+        seed=seed,
+    )
+
+
+def _replace(temporary: Path, folder: Path) -> None:
+    if folder.exists():
+        if not (folder / "model.json").exists() and any(folder.iterdir()):
+            raise FormatError(f"{folder} exists and is no model folder; choose another")
+        shutil.rmtree(folder)
+    temporary.rename(folder)

@@ -1,0 +1,226 @@
+"""A recipe from data to model folders: stages in order, weights handed on; it optimises nothing."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import vit4icd
+from vit4icd.datasets import ClassSource, ImageSource, LabelledPairs
+from vit4icd.errors import ConfigError, MismatchError
+from vit4icd.storage import file_sha256, read_json, write_json
+from vit4icd.train.checkpoint import import_weights, load_backbone
+from vit4icd.train.descriptor import DescriptorModel, build
+from vit4icd.train.export import export, load_model
+from vit4icd.train.feed import Feed, open_feed
+from vit4icd.train.loop import Progress, run
+from vit4icd.train.processes import Place
+from vit4icd.train.recipes import STAGES, Recipe, StageConfig, StageName
+from vit4icd.train.runs import load_learner, save_learner
+from vit4icd.train.stages import Learner, StageLoss, pairs_loss, student_loss, teacher_loss
+
+__all__ = ["TrainingData", "train"]
+
+_LOSSES: dict[StageName, StageLoss] = {
+    "teacher": teacher_loss,
+    "student": student_loss,
+    "tune": student_loss,
+    "pairs": pairs_loss,
+}
+_CONTINUES: dict[StageName, StageName] = {"tune": "student", "pairs": "tune"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingData:
+    """What a run learns from, and how that data may be used further."""
+
+    classes: ClassSource
+    support: ImageSource | None = None
+    """Unedited images for the compatibility loss; the classes' own images when absent."""
+    pairs: LabelledPairs | None = None
+    """Labelled pairs of stage 3; edited copies and their originals when absent."""
+    name: str = ""
+    """Where it came from, for the record."""
+    licence: str = "unknown"
+    """Licence of the models trained on it, for the record."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Run:
+    recipe: Recipe
+    data: TrainingData
+    out: Path
+    starts: Mapping[StageName, Path] = field(default_factory=dict)
+    teacher: Path | None = None
+    resume: bool = False
+    place: Place
+    progress: Callable[[StageName], Progress] | None = None
+
+
+def train(
+    recipe: Recipe,
+    data: TrainingData,
+    *,
+    out: Path,
+    place: Place,
+    stages: Sequence[StageName] = STAGES,
+    starts: Mapping[StageName, Path] | None = None,
+    teacher: Path | None = None,
+    resume: bool = False,
+    progress: Callable[[StageName], Progress] | None = None,
+) -> Path:
+    """Run stages of a recipe in order and return the last one's model folder.
+
+    Each stage works in ``out/<stage>`` and leaves there config.json (written before its first
+    step), log.jsonl, averaged.pt (what the next stage starts from) and the folder ``model``.
+    ``starts`` maps a stage to a weights file that its backbone starts from; ``teacher`` is a model
+    folder to use as the teacher instead of the one in ``out``. With ``resume``, finished stages
+    are skipped and an unfinished one goes on.
+
+    Raises:
+        ConfigError: the folder holds a run and ``resume`` is not set, or a needed stage is missing.
+        MismatchError: the folder's run has another configuration.
+        KeyboardInterrupt: the run was told to stop; its state is saved.
+    """
+    job = _Run(
+        recipe=recipe,
+        data=data,
+        out=out,
+        starts=starts or {},
+        teacher=teacher,
+        resume=resume,
+        place=place,
+        progress=progress,
+    )
+    if not stages:
+        raise ConfigError(f"name at least one stage of {', '.join(STAGES)}")
+    for name in sorted(stages, key=STAGES.index):
+        _run_stage(job, name)
+    return out / max(stages, key=STAGES.index) / "model"
+
+
+def _run_stage(job: _Run, name: StageName) -> None:
+    folder, stage = job.out / name, job.recipe.stage(name)
+    _claim(job, name, folder)
+    if (folder / "averaged.pt").exists() and (folder / "model").exists():
+        return
+    learner = _learner(job, name, stage)
+    if not (folder / "averaged.pt").exists():
+        _optimise(job, name, stage, learner)
+    if job.place.leads:
+        learner.load_state_dict(load_learner(folder / "averaged.pt"))
+        _export(job, name, learner.model)
+
+
+def _claim(job: _Run, name: StageName, folder: Path) -> None:
+    config = _describe_run(job, name)
+    if (folder / "config.json").exists():
+        if not job.resume:
+            raise ConfigError(f"{folder} holds a run: go on with --resume, or choose another --out")
+        if read_json(folder / "config.json") != config:
+            raise MismatchError(
+                f"{folder}/config.json describes another run than this command; use the options "
+                "of that run, or choose another --out"
+            )
+    elif job.place.leads:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "config.json", config)
+
+
+def _optimise(job: _Run, name: StageName, stage: StageConfig, learner: Learner) -> None:
+    data, folder = job.data, job.out / name
+    feed = Feed(
+        stage.feed,
+        data.classes,
+        support=data.support,
+        pairs=data.pairs,
+        seed=job.recipe.seed,
+        place=job.place,
+    )
+    state = run(
+        learner,
+        partial(open_feed, feed),
+        config=stage.loop,
+        folder=folder,
+        place=job.place,
+        resume=job.resume,
+        progress=None if job.progress is None else job.progress(name),
+    )
+    if job.place.leads:
+        save_learner(folder / "averaged.pt", state)
+        (folder / "last.pt").unlink(missing_ok=True)
+
+
+def _learner(job: _Run, name: StageName, stage: StageConfig) -> Learner:
+    model = build(stage.architecture)
+    if name in job.starts:
+        load_backbone(model, import_weights(job.starts[name]))
+    learner = Learner(
+        model,
+        _LOSSES[name],
+        n_classes=job.data.classes.n_classes,
+        config=stage.losses,
+        image_mean=job.recipe.preprocessing.mean,
+        image_std=job.recipe.preprocessing.std,
+        teacher=None if name == "teacher" else _teacher(job).to(job.place.device),
+    )
+    previous = _CONTINUES.get(name)
+    if previous is not None and name not in job.starts:
+        learner.load_state_dict(load_learner(_finished(job, previous)))
+    return learner
+
+
+def _teacher(job: _Run) -> DescriptorModel:
+    if job.teacher is not None:
+        return load_model(job.teacher)
+    return load_model(_finished(job, "teacher").parent / "model")
+
+
+def _finished(job: _Run, name: StageName) -> Path:
+    path = job.out / name / "averaged.pt"
+    if not path.exists():
+        raise ConfigError(f"stage {name!r} has to be finished first: {path} is missing")
+    return path
+
+
+def _export(job: _Run, name: StageName, model: DescriptorModel) -> None:
+    stage = job.recipe.stage(name)
+    export(
+        model,
+        replace(job.recipe.preprocessing, image_size=stage.architecture.image_size),
+        job.out / name / "model",
+        provenance=(
+            f"vit4icd {vit4icd.__version__}, recipe {job.recipe.name!r}, stage {name!r}, trained "
+            f"on {job.data.name or 'unnamed data'} ({job.data.classes.n_classes} classes)"
+        ),
+        licence=job.data.licence,
+        config=_describe_run(job, name),
+        seed=job.recipe.seed,
+    )
+
+
+def _describe_run(job: _Run, name: StageName) -> dict[str, Any]:
+    """Return what a stage's config.json records: enough to know whether a run is the same."""
+    start = job.starts.get(name)
+    return {
+        "package_version": vit4icd.__version__,
+        "recipe": job.recipe.name,
+        "stage": name,
+        "seed": job.recipe.seed,
+        "config": _plain(asdict(job.recipe.stage(name))),
+        "preprocessing": job.recipe.preprocessing.to_json(),
+        "data": job.data.name,
+        "n_images": len(job.data.classes),
+        "n_classes": job.data.classes.n_classes,
+        "n_labelled_pairs": None if job.data.pairs is None else len(job.data.pairs),
+        "start_sha256": None if start is None else file_sha256(start),
+        "n_processes": job.place.n_processes,
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Return the value as JSON would give it back, tuples as lists."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,180 @@
+"""The named training runs: functions that return a frozen configuration; they train nothing."""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from vit4icd.edits import EditConfig, robust_config
+from vit4icd.errors import ConfigError
+from vit4icd.images import Preprocessing
+from vit4icd.train.descriptor import Architecture
+from vit4icd.train.feed import FeedConfig
+from vit4icd.train.loop import LoopConfig
+from vit4icd.train.schedule import Schedule
+from vit4icd.train.stages import LossConfig
+
+__all__ = ["STAGES", "Recipe", "StageConfig", "StageName", "paper", "small", "tiny"]
+
+StageName = Literal["teacher", "student", "tune", "pairs"]
+STAGES: tuple[StageName, ...] = ("teacher", "student", "tune", "pairs")
+"""The stages in the order they run: 1, 2a, 2b and 3 of the paper."""
+
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageConfig:
+    """One stage: the network, its images, its losses and the loop it runs in."""
+
+    architecture: Architecture
+    feed: FeedConfig
+    loop: LoopConfig
+    losses: LossConfig = field(default_factory=LossConfig)
+
+    def __post_init__(self) -> None:
+        if self.architecture.image_size != self.feed.image_size:
+            raise ConfigError(
+                f"the network is built for {self.architecture.image_size} px, but its images are "
+                f"{self.feed.image_size} px"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """The four stages, and how the finished model wants its images prepared."""
+
+    name: str
+    teacher: StageConfig
+    student: StageConfig
+    tune: StageConfig
+    pairs: StageConfig
+    preprocessing: Preprocessing
+    seed: int = 0
+
+    def stage(self, name: StageName) -> StageConfig:
+        """Return the stage of that name."""
+        return {
+            "teacher": self.teacher,
+            "student": self.student,
+            "tune": self.tune,
+            "pairs": self.pairs,
+        }[name]
+
+
+def paper() -> Recipe:
+    """Return ViT4ICD as published: 100,000 classes of offline gray copies, 560,000 steps.
+
+    Source: the official code's scripts; method, hyper-parameters and schedules are theirs. Two
+    choices differ: labelled pairs are shuffled jointly, and all stages are seeded.
+    """
+    feed = FeedConfig(image_size=224, colour=False, n_classes=32, n_copies=4, n_workers=8)
+    long = Schedule(n_epochs=25, steps_per_epoch=8000, learning_rate=3.5e-4, decay_from_epoch=10)
+    short = replace(long, n_epochs=10, decay_from_epoch=5)
+    student = StageConfig(
+        architecture=Architecture(name="vit_base", image_size=224, drop_path=0.1),
+        feed=replace(feed, n_support=128),
+        loop=LoopConfig(schedule=long),
+    )
+    tune = replace(student, loop=LoopConfig(schedule=short, keep_eval_mode=True))
+    return Recipe(
+        name="paper",
+        teacher=StageConfig(
+            architecture=Architecture(name="resnet50", image_size=256, wave_block=True),
+            feed=replace(feed, image_size=256),
+            loop=LoopConfig(schedule=long),
+        ),
+        student=student,
+        tune=tune,
+        pairs=replace(tune, feed=replace(feed, n_support=128, n_pairs=128)),
+        preprocessing=Preprocessing(
+            image_size=224,
+            colour="gray",
+            resizer="bicubic",
+            decode="full",
+            mean=_IMAGENET_MEAN,
+            std=_IMAGENET_STD,
+        ),
+    )
+
+
+def small() -> Recipe:
+    """Return the recipe of this project's own models: colour, edits on the fly, a small ViT.
+
+    The teacher is an EfficientNet-Lite0 that starts from ImageNet weights, the student a ViT-S/16.
+    """
+    feed = FeedConfig(
+        image_size=224,
+        colour=True,
+        n_classes=32,
+        n_copies=2,
+        edits=robust_config(1.0),
+        n_workers=2,
+    )
+    losses = LossConfig(classes=0.1, contrast=1.0)
+    long = Schedule(
+        n_epochs=20, steps_per_epoch=500, learning_rate=1e-3, warmup_epochs=1, decay_from_epoch=4
+    )
+    short = replace(long, n_epochs=8, learning_rate=2e-4, decay_from_epoch=2)
+    loop = LoopConfig(
+        schedule=long, backbone_rate=0.3, weight_decay=0.01, ema_decay=0.999, precision="bfloat16"
+    )
+    student = StageConfig(
+        architecture=Architecture(name="vit_small", image_size=224, drop_path=0.05),
+        feed=replace(feed, n_support=64),
+        loop=replace(loop, backbone_rate=1.0),
+        losses=replace(losses, compatibility=10.0),
+    )
+    tune = replace(student, loop=replace(student.loop, schedule=short, keep_eval_mode=True))
+    return Recipe(
+        name="small",
+        teacher=StageConfig(
+            architecture=Architecture(name="efficientnet_lite0", image_size=224),
+            feed=feed,
+            loop=loop,
+            losses=losses,
+        ),
+        student=student,
+        tune=tune,
+        pairs=replace(tune, feed=replace(feed, n_support=64, n_pairs=64)),
+        preprocessing=_colour_preprocessing(224),
+    )
+
+
+def tiny() -> Recipe:
+    """Return all four stages at a size that a test can run: 32 px, a few steps."""
+    feed = FeedConfig(
+        image_size=32, colour=True, n_classes=4, n_copies=2, edits=EditConfig(), shift=2,
+        n_workers=0,
+    )  # fmt: skip
+    schedule = Schedule(
+        n_epochs=2, steps_per_epoch=3, learning_rate=1e-3, warmup_epochs=1, decay_from_epoch=1
+    )
+    loop = LoopConfig(schedule=schedule)
+    student = StageConfig(
+        architecture=Architecture(name="vit_test", image_size=32, dim=16, drop_path=0.1),
+        feed=replace(feed, n_support=4),
+        loop=loop,
+    )
+    tune = replace(student, loop=replace(loop, keep_eval_mode=True))
+    return Recipe(
+        name="tiny",
+        teacher=StageConfig(
+            architecture=Architecture(name="resnet_test", image_size=32, dim=16, wave_block=True),
+            feed=feed,
+            loop=loop,
+        ),
+        student=student,
+        tune=tune,
+        pairs=replace(tune, feed=replace(feed, n_support=4, n_pairs=4)),
+        preprocessing=_colour_preprocessing(32),
+    )
+
+
+def _colour_preprocessing(image_size: int) -> Preprocessing:
+    return Preprocessing(
+        image_size=image_size,
+        colour="colour",
+        resizer="bicubic",
+        decode="scaled",
+        mean=_IMAGENET_MEAN,
+        std=_IMAGENET_STD,
+    )
