@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 import simplejpeg
 from jaxtyping import Float32, UInt8
@@ -24,12 +25,14 @@ from vit4icd.errors import ConfigError, FormatError, ImageError
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "MAX_PIXELS",
     "OFFICIAL",
     "Preprocessing",
     "prepare",
     "read_image",
     "resize",
-    "write_jpeg",
+    "to_gray",
+    "write_image",
 ]
 
 IMAGE_SUFFIXES = frozenset(
@@ -53,7 +56,7 @@ IMAGE_SUFFIXES = frozenset(
 """Suffixes by which a folder's pictures are told from its other files; content decides the rest."""
 
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-_MAX_PIXELS = 178_956_970  # Pillow's own decompression-bomb limit: 512 MiB of RGB
+MAX_PIXELS = 178_956_970  # Pillow's own decompression-bomb limit: 512 MiB of RGB
 _MAX_BYTES = 512 * 2**20
 _ORIENTATION_TAG = 0x0112
 
@@ -116,7 +119,7 @@ OFFICIAL = Preprocessing()
 def read_image(
     source: Source,
     *,
-    max_pixels: int = _MAX_PIXELS,
+    max_pixels: int = MAX_PIXELS,
     at_least: int | None = None,
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Return the picture as RGB, upright, on white.
@@ -174,11 +177,29 @@ def resize(
     return np.asarray(Image.fromarray(image).resize((width, height), _PILLOW_RESIZER[resizer]))
 
 
-def write_jpeg(
-    path: Path, image: UInt8[np.ndarray, "height width 3"], *, quality: int = 92
+def to_gray(
+    image: UInt8[np.ndarray, "height width 3"],
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Return the luma (.299, .587, .114) in three equal channels."""
+    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    return np.repeat(gray[:, :, None], 3, axis=2)
+
+
+def write_image(
+    path: Path, image: UInt8[np.ndarray, "height width 3"], *, suffix: str, quality: int = 92
 ) -> None:
-    """Write the picture as a JPEG file."""
-    path.write_bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality=quality))
+    """Write the picture as JPEG or PNG, by the suffix given (a temporary path has its own).
+
+    Raises:
+        ConfigError: another suffix than .jpg, .jpeg or .png.
+    """
+    if suffix.lower() in (".jpg", ".jpeg"):
+        data = simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality=quality)
+        path.write_bytes(data)
+    elif suffix.lower() == ".png":
+        Image.fromarray(image).save(path, "PNG")
+    else:
+        raise ConfigError(f"pictures are written as .jpg or .png, not {suffix!r}")
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -84,11 +84,11 @@ class DescriptorModel(nn.Module):
         self.dim = architecture.dim
         self.backbone = _backbone(architecture)
         self.wide_dim: int = self.backbone.dim
-        is_vit = architecture.name in _VITS
-        self.pool: nn.Module = nn.Identity() if is_vit else GeM()
-        self.neck: nn.Module = nn.Identity() if is_vit else _centred_norm(self.wide_dim)
+        self.is_vit = architecture.name in _VITS
+        self.pool: nn.Module = nn.Identity() if self.is_vit else GeM()
+        self.neck: nn.Module = nn.Identity() if self.is_vit else _centred_norm(self.wide_dim)
         self.projection = nn.Linear(self.wide_dim, self.dim)
-        self.projection_norm: nn.Module = nn.Identity() if is_vit else _centred_norm(self.dim)
+        self.projection_norm: nn.Module = nn.Identity() if self.is_vit else _centred_norm(self.dim)
 
     def forward(
         self, pixels: Float[Tensor, "image 3 size size"]

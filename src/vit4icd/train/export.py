@@ -4,6 +4,7 @@ import logging
 import shutil
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from vit4icd.storage import (
     write_model_card,
 )
 from vit4icd.train.descriptor import Architecture, DescriptorModel, build
+from vit4icd.train.vit import resize_position
 
 __all__ = ["export", "load_model"]
 
@@ -72,8 +74,8 @@ def export(
     return card
 
 
-def load_model(folder: Path) -> DescriptorModel:
-    """Read a model folder's torch weights.
+def load_model(folder: Path, *, image_size: int | None = None) -> DescriptorModel:
+    """Read a model folder's torch weights, for pictures of another size if one is given.
 
     Raises:
         FormatError: it has none, or they do not fit model.json.
@@ -82,9 +84,15 @@ def load_model(folder: Path) -> DescriptorModel:
     path = folder / "model.safetensors"
     if not path.exists():
         raise FormatError(f"{folder} has no model.safetensors; it can describe, but not train")
-    model = build(Architecture.from_json(dict(card.architecture)))
+    architecture = Architecture.from_json(dict(card.architecture))
+    architecture = replace(architecture, image_size=image_size or architecture.image_size)
+    model = build(architecture)
     try:
-        model.load_state_dict(load_file(path))
+        state = load_file(path)
+        if "backbone.pos_embed" in state:
+            n_patches = (architecture.image_size // 16) ** 2
+            state["backbone.pos_embed"] = resize_position(state["backbone.pos_embed"], n_patches)
+        model.load_state_dict(state)
     except Exception as error:
         raise FormatError(f"{path} does not fit {folder}/model.json: {error}") from error
     return model.eval()

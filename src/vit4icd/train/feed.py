@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from vit4icd.datasets import ClassSource, ImageSource, LabelledPairs, class_balanced_order
 from vit4icd.edits import EditConfig, edited_copy
 from vit4icd.errors import ConfigError, DataError
-from vit4icd.images import read_image, resize
+from vit4icd.images import read_image, resize, to_gray
 from vit4icd.train.processes import Place
 
 __all__ = ["Feed", "FeedConfig", "open_feed"]
@@ -159,10 +159,7 @@ class Feed(Dataset[dict[str, Tensor]]):
     def _finished(
         self, image: UInt8[np.ndarray, "size size 3"]
     ) -> UInt8[np.ndarray, "size size 3"]:
-        if self.config.colour:
-            return image
-        gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-        return np.repeat(gray[:, :, None], 3, axis=2)
+        return image if self.config.colour else to_gray(image)
 
     def _rng(self, purpose: int, number: int) -> np.random.Generator:
         return np.random.default_rng((self.seed, purpose, number, self.rank))

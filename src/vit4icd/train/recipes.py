@@ -1,7 +1,8 @@
 """The named training runs: functions that return a frozen configuration; they train nothing."""
 
-from dataclasses import dataclass, field, replace
-from typing import Literal
+import json
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any, Literal
 
 from vit4icd.edits import EditConfig, robust_config
 from vit4icd.errors import ConfigError
@@ -12,7 +13,18 @@ from vit4icd.train.loop import LoopConfig
 from vit4icd.train.schedule import Schedule
 from vit4icd.train.stages import LossConfig
 
-__all__ = ["STAGES", "Recipe", "StageConfig", "StageName", "paper", "small", "tiny"]
+__all__ = [
+    "RECIPES",
+    "STAGES",
+    "Recipe",
+    "StageConfig",
+    "StageName",
+    "cpu",
+    "override",
+    "paper",
+    "small",
+    "tiny",
+]
 
 StageName = Literal["teacher", "student", "tune", "pairs"]
 STAGES: tuple[StageName, ...] = ("teacher", "student", "tune", "pairs")
@@ -139,6 +151,54 @@ def small() -> Recipe:
     )
 
 
+def cpu() -> Recipe:
+    """Return what two CPU cores train in about an hour and a half: the teacher, hardly the rest.
+
+    The teacher fine-tunes an EfficientNet-Lite0 from ImageNet weights on contrast alone, at 160 px;
+    classification heads of many thousand classes would cost more than they teach in so few steps.
+    The student's stages run for a few minutes each, which shows the way and trains no good ViT.
+    """
+    edits = robust_config(1.0)
+    feed = FeedConfig(
+        image_size=160, colour=True, n_classes=64, n_copies=2, edits=edits, plain_share=0.35
+    )
+    losses = LossConfig(classes=0.0, contrast=1.0, entropy=2.0, compatibility=10.0)
+    long = Schedule(
+        n_epochs=56, steps_per_epoch=25, learning_rate=1e-3, warmup_epochs=2, decay_from_epoch=4
+    )
+    loop = LoopConfig(
+        schedule=long,
+        backbone_rate=0.3,
+        weight_decay=0.01,
+        ema_decay=0.999,
+        precision="bfloat16",
+        save_every_s=60.0,
+    )
+    brief = Schedule(
+        n_epochs=4, steps_per_epoch=10, learning_rate=5e-4, warmup_epochs=1, decay_from_epoch=2
+    )
+    student = StageConfig(
+        architecture=Architecture(name="vit_small", image_size=160, drop_path=0.05),
+        feed=replace(feed, n_classes=16, n_support=32),
+        loop=replace(loop, schedule=brief, backbone_rate=1.0),
+        losses=losses,
+    )
+    tune = replace(student, loop=replace(student.loop, keep_eval_mode=True))
+    return Recipe(
+        name="cpu",
+        teacher=StageConfig(
+            architecture=Architecture(name="efficientnet_lite0", image_size=160),
+            feed=feed,
+            loop=loop,
+            losses=losses,
+        ),
+        student=student,
+        tune=tune,
+        pairs=replace(tune, feed=replace(student.feed, n_pairs=32)),
+        preprocessing=_colour_preprocessing(160),
+    )
+
+
 def tiny() -> Recipe:
     """Return all four stages at a size that a test can run: 32 px, a few steps."""
     feed = FeedConfig(
@@ -169,6 +229,41 @@ def tiny() -> Recipe:
     )
 
 
+def override(recipe: Recipe, setting: str) -> Recipe:
+    """Return the recipe with one field changed, as in ``teacher.loop.schedule.n_epochs=3``.
+
+    The value is JSON; text needs no quotes.
+
+    Raises:
+        ConfigError: no such field, a value of another kind, or one that the field's owner refuses.
+    """
+    path, equals, text = setting.partition("=")
+    if not equals:
+        raise ConfigError(f"expected field=value, not {setting!r}")
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    changed: Recipe = _changed(recipe, path.strip().split("."), value, path)
+    return changed
+
+
+def _changed(owner: Any, names: list[str], value: Any, path: str) -> Any:
+    known = [each.name for each in fields(owner)] if is_dataclass(owner) else []
+    if names[0] not in known:
+        raise ConfigError(f"{path}: there is no field {names[0]!r}; known: {', '.join(known)}")
+    current = getattr(owner, names[0])
+    if len(names) > 1:
+        return replace(owner, **{names[0]: _changed(current, names[1:], value, path)})
+    if isinstance(current, tuple) and isinstance(value, list):
+        value = tuple(value)
+    if isinstance(current, float) and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if current is not None and type(value) is not type(current):
+        raise ConfigError(f"{path} is {type(current).__name__}, not {value!r}")
+    return replace(owner, **{names[0]: value})
+
+
 def _colour_preprocessing(image_size: int) -> Preprocessing:
     return Preprocessing(
         image_size=image_size,
@@ -178,3 +273,7 @@ def _colour_preprocessing(image_size: int) -> Preprocessing:
         mean=_IMAGENET_MEAN,
         std=_IMAGENET_STD,
     )
+
+
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (paper(), small(), cpu(), tiny())}
+"""The recipes by name."""

@@ -58,7 +58,8 @@ class Learner(nn.Module):
         teacher: DescriptorModel | None = None,
     ) -> None:
         super().__init__()
-        self.model = model
+        self.layout = torch.preserve_format if model.is_vit else torch.channels_last
+        self.model = model.to(memory_format=self.layout)  # type: ignore[call-overload]
         self.config = config
         self.wide_head = self.raw_head = None
         if config.classes:
@@ -87,7 +88,8 @@ class Learner(nn.Module):
 
     def pixels(self, images: Tensor) -> Tensor:
         """Normalise uint8 images ``[image, 3, size, size]`` as the model expects them."""
-        return (images.float() / 255.0 - self.get_buffer("mean")) / self.get_buffer("std")
+        pixels = (images.float() / 255.0 - self.get_buffer("mean")) / self.get_buffer("std")
+        return pixels.contiguous(memory_format=self.layout)
 
 
 def teacher_loss(learner: Learner, batch: dict[str, Tensor]) -> Losses:
@@ -111,11 +113,12 @@ def pairs_loss(learner: Learner, batch: dict[str, Tensor]) -> Losses:
     """
     _, queries = learner.model(learner.pixels(batch["queries"]))
     _, references = learner.model(learner.pixels(batch["references"]))
-    pull = pair_pull(queries, references)
-    push = 0.5 * (
-        nearest_push(queries, batch["query_names"])
-        + nearest_push(references, batch["reference_names"])
-    )
+    with _single_precision(queries):
+        pull = pair_pull(queries.float(), references.float())
+        push = 0.5 * (
+            nearest_push(queries.float(), batch["query_names"])
+            + nearest_push(references.float(), batch["reference_names"])
+        )
     weight = learner.config.pairs
     pairs = {"pull": weight * pull, "push": -weight * push}
     return _total(_class_losses(learner, batch) | _compatibility(learner, batch) | pairs)
@@ -125,16 +128,17 @@ def _class_losses(learner: Learner, batch: dict[str, Tensor]) -> Losses:
     config, labels = learner.config, batch["labels"]
     wide, raw = learner.model(learner.pixels(batch["images"]))
     losses: Losses = {}
-    if learner.wide_head is not None and learner.raw_head is not None:
-        losses["wide"] = config.classes * learner.wide_head(wide.float(), labels)
-        losses["raw"] = config.classes * learner.raw_head(raw.float(), labels)
-    if config.contrast:
-        losses["contrast"] = config.contrast * info_nce_entropy(
-            gather_rows(raw.float()),
-            gather_rows(labels),
-            temperature=config.temperature,
-            entropy_weight=config.entropy,
-        )
+    with _single_precision(raw):
+        if learner.wide_head is not None and learner.raw_head is not None:
+            losses["wide"] = config.classes * learner.wide_head(wide.float(), labels)
+            losses["raw"] = config.classes * learner.raw_head(raw.float(), labels)
+        if config.contrast:
+            losses["contrast"] = config.contrast * info_nce_entropy(
+                gather_rows(raw.float()),
+                gather_rows(labels),
+                temperature=config.temperature,
+                entropy_weight=config.entropy,
+            )
     return losses
 
 
@@ -145,6 +149,11 @@ def _compatibility(learner: Learner, batch: dict[str, Tensor]) -> Losses:
         _, teacher = learner.teacher(pixels)
     weight = learner.config.compatibility
     return {"compatibility": weight * compatibility_loss(student.float(), teacher.float())}
+
+
+def _single_precision(tensor: Tensor) -> torch.autocast:
+    """Switch autocast off: similarities and margins need more than bfloat16's 8 bits."""
+    return torch.autocast(tensor.device.type, enabled=False)
 
 
 def _total(parts: Losses) -> Losses:

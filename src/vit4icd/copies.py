@@ -1,0 +1,117 @@
+"""Edited copies written as files, in the original's offline layout; training reads them back."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vit4icd.datasets import ImageSource, open_images
+from vit4icd.edits import EditConfig, contact_sheet, edited_copy, official_config
+from vit4icd.errors import ConfigError, ImageError
+from vit4icd.images import read_image, resize, to_gray, write_image
+from vit4icd.storage import atomic_path
+
+__all__ = ["CopiesSummary", "prepare_copies", "write_contact_sheet"]
+
+_QUALITY = 100  # JPEG quality of the original's files
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CopiesSummary:
+    """How many files were written, found there already, and could not be made."""
+
+    n_written: int
+    n_reused: int
+    skipped: tuple[tuple[str, str], ...]
+    """Name and reason of each unreadable source picture."""
+
+
+def prepare_copies(
+    source: ImageSource,
+    out: Path,
+    *,
+    n_copies: int = 19,
+    size: int = 256,
+    gray: bool = True,
+    config: EditConfig | None = None,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> CopiesSummary:
+    """Write ``{class}_{j}.jpg``: j = 0 the plain picture, j from 1 on edited copies.
+
+    A class is a source picture, numbered in the order of the source. By default copies carry three
+    distinct edits out of the original's 24, are gray and of JPEG quality 100, as ViT4ICD's training
+    set. A file depends on (seed, class, j) alone, so that a stopped run goes on, and several may
+    share the work; files that exist are left alone.
+
+    Raises:
+        ConfigError: fewer than 0 copies.
+    """
+    if n_copies < 0:
+        raise ConfigError(f"n_copies must be at least 0, not {n_copies}")
+    out.mkdir(parents=True, exist_ok=True)
+    n_written = n_reused = 0
+    skipped: list[tuple[str, str]] = []
+    for label in range(len(source)):
+        paths = [out / f"{label}_{j}.jpg" for j in range(n_copies + 1)]
+        missing = [j for j, path in enumerate(paths) if not path.exists()]
+        n_reused += len(paths) - len(missing)
+        try:
+            image = read_image(source.read(label)) if missing else None
+        except ImageError as error:
+            skipped.append((source.names[label], error.reason))
+            image = None
+        if image is not None:
+            for j in missing:
+                edit_rng = np.random.default_rng((seed, label, j))
+                picture = (
+                    _copy(image, source, label, config or official_config(), size, edit_rng)
+                    if j
+                    else resize(image, size, size)
+                )
+                with atomic_path(paths[j]) as temporary:
+                    shown = to_gray(picture) if gray else picture
+                    write_image(temporary, shown, suffix=".jpg", quality=_QUALITY)
+                n_written += 1
+        if progress is not None:
+            progress(label + 1, len(source))
+    return CopiesSummary(n_written=n_written, n_reused=n_reused, skipped=tuple(skipped))
+
+
+def write_contact_sheet(image: Path, out: Path, *, donors: Path | None = None) -> None:
+    """Write a sheet that shows every edit of a picture, mixed with pictures of a folder.
+
+    Without ``donors`` the picture's own mirror image is mixed in.
+
+    Raises:
+        ImageError: the picture cannot be read.
+        ConfigError: ``out`` does not end in .jpg, .jpeg or .png.
+    """
+    picture = read_image(image)
+    others = [picture[:, ::-1]]
+    if donors is not None:
+        source = open_images([donors])
+        others = [read_image(source.read(index)) for index in range(min(len(source), 6))]
+    sheet = contact_sheet(picture, donors=lambda number: others[number % len(others)])
+    with atomic_path(out) as temporary:
+        write_image(temporary, sheet, suffix=out.suffix)
+
+
+def _copy(
+    image: np.ndarray,
+    source: ImageSource,
+    label: int,
+    config: EditConfig,
+    size: int,
+    edit_rng: np.random.Generator,
+) -> np.ndarray:
+    def donor(number: int) -> np.ndarray:
+        for turn in range(len(source)):
+            try:
+                return read_image(source.read((number + turn) % len(source)))
+            except ImageError:
+                continue
+        return image
+
+    return edited_copy(image, edit_rng=edit_rng, config=config, donors=donor, size=size)

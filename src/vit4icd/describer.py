@@ -1,0 +1,140 @@
+"""Runs a model folder: prepared pixels to descriptors; it reads no pictures and no data sets."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+import onnxruntime
+from jaxtyping import Float32, UInt8
+
+from vit4icd.errors import ConfigError, DataError, FormatError
+from vit4icd.images import Preprocessing, prepare
+from vit4icd.storage import ModelCard, file_sha256, read_model_card
+
+__all__ = ["DEFAULT_MODEL", "Describer", "Device", "OnnxDescriber", "load_describer"]
+
+DEFAULT_MODEL = Path(__file__).parent / "models" / "default"
+"""The model folder that ships with the package."""
+
+Device = Literal["auto", "cpu", "cuda"]
+Pixels = Float32[np.ndarray, "image 3 size size"]
+
+
+class Describer(Protocol):
+    """What turns prepared pixels into descriptors, whatever runs it."""
+
+    @property
+    def dim(self) -> int:
+        """Length of a descriptor."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Name of the weights and the preprocessing."""
+        ...
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How pictures are to be prepared."""
+        ...
+
+    def describe(self, pixels: Pixels) -> Float32[np.ndarray, "image dim"]:
+        """Return L2-normalised descriptors."""
+        ...
+
+
+class OnnxDescriber:
+    """A model folder run by ONNX Runtime.
+
+    Raises:
+        FormatError: the folder is incomplete, or ``model.onnx`` is not the file that model.json
+            was written for.
+        ConfigError: CUDA is asked for and not available.
+    """
+
+    def __init__(self, folder: Path, *, device: Device = "auto", n_threads: int | None = None):
+        self.card: ModelCard = read_model_card(folder)
+        path = folder / "model.onnx"
+        if not path.exists():
+            raise FormatError(f"{folder} has no model.onnx; write one with: vit4icd export")
+        if file_sha256(path) != self.card.files.get("model.onnx"):
+            raise FormatError(f"{path} is not the file that model.json describes; restore it")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = n_threads or available_threads()
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(path, options, providers=_providers(device))
+
+    @property
+    def dim(self) -> int:
+        """Length of a descriptor."""
+        return self.card.dim
+
+    @property
+    def fingerprint(self) -> str:
+        """Name of the weights and the preprocessing."""
+        return self.card.fingerprint
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How pictures are to be prepared."""
+        return self.card.preprocessing
+
+    def describe(self, pixels: Pixels) -> Float32[np.ndarray, "image dim"]:
+        """Return L2-normalised descriptors of prepared pixels.
+
+        Raises:
+            DataError: pixels of another size than the model's.
+        """
+        size = self.preprocessing.image_size
+        if pixels.shape[1:] != (3, size, size):
+            raise DataError(
+                f"pixels are {pixels.shape[1:]}, but the model wants (3, {size}, {size})"
+            )
+        if not len(pixels):
+            return np.empty((0, self.dim), np.float32)
+        (descriptors,) = self._session.run(["descriptors"], {"pixels": pixels})
+        result: Float32[np.ndarray, "image dim"] = descriptors
+        return result
+
+    def describe_images(
+        self, images: Sequence[UInt8[np.ndarray, "height width 3"]]
+    ) -> Float32[np.ndarray, "image dim"]:
+        """Return L2-normalised descriptors of RGB pictures of any size."""
+        if not images:
+            return np.empty((0, self.dim), np.float32)
+        return self.describe(np.stack([prepare(image, self.preprocessing) for image in images]))
+
+
+def load_describer(
+    folder: Path | None = None, *, device: Device = "auto", n_threads: int | None = None
+) -> OnnxDescriber:
+    """Open a model folder, the packaged one by default.
+
+    ``n_threads`` defaults to the processors this process may use.
+
+    Raises:
+        FormatError: there is no model folder, or it is damaged.
+        ConfigError: CUDA is asked for and not available.
+    """
+    return OnnxDescriber(folder or DEFAULT_MODEL, device=device, n_threads=n_threads)
+
+
+def available_threads() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _providers(device: Device) -> list[str]:
+    has_cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    if device == "cuda" and not has_cuda:
+        raise ConfigError(
+            "this ONNX Runtime has no CUDA; install onnxruntime-gpu, or use --device cpu"
+        )
+    if device != "cpu" and has_cuda:
+        return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    return ["CPUExecutionProvider"]

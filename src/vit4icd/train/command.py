@@ -1,0 +1,148 @@
+"""What the training verbs of the command line do; the options are checked here, once."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from vit4icd.datasets import open_classes, open_images, read_labelled_pairs
+from vit4icd.errors import ConfigError
+from vit4icd.images import OFFICIAL, Preprocessing
+from vit4icd.storage import ModelCard, file_sha256, read_model_card
+from vit4icd.train import checkpoint, pipeline
+from vit4icd.train import export as exporting
+from vit4icd.train.descriptor import build
+from vit4icd.train.loop import Progress, StepReport
+from vit4icd.train.processes import take_place
+from vit4icd.train.recipes import RECIPES, STAGES, StageName, override
+
+__all__ = ["Options", "export", "import_weights", "train"]
+
+Advance = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    """The words of ``vit4icd train``."""
+
+    recipe: Literal["paper", "small", "cpu", "tiny"]
+    data: Path
+    out: Path
+    resume: bool = False
+    stages: Sequence[StageName] = STAGES
+    pairs: Path | None = None
+    support: Path | None = None
+    start: Sequence[str] = ()
+    teacher: Path | None = None
+    settings: Sequence[str] = ()
+    device: str = "auto"
+    threads: int | None = None
+    licence: str = "unknown"
+
+
+def train(options: Options, *, progress: Advance) -> Path:
+    """Run a recipe and return the last model folder.
+
+    Raises:
+        ConfigError, MismatchError, DataError: as :func:`vit4icd.train.pipeline.train`.
+    """
+    recipe = reduce(override, options.settings, RECIPES[options.recipe])
+    data = pipeline.TrainingData(
+        classes=open_classes(options.data),
+        support=None if options.support is None else open_images([options.support]),
+        pairs=None if options.pairs is None else read_labelled_pairs(options.pairs),
+        name=options.data.resolve().name,
+        licence=options.licence,
+    )
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+
+    def watch(stage: StageName) -> Progress:
+        def report(step: StepReport) -> None:
+            losses = f"loss {step.losses['loss']:.3f}"
+            remark = f"{stage}: {losses}, {step.images_per_s:.0f} images/s"
+            progress(step.step, step.n_steps, remark)
+
+        return report
+
+    with take_place(options.device) as place:
+        return pipeline.train(
+            recipe,
+            data,
+            out=options.out,
+            place=place,
+            stages=options.stages,
+            starts=dict(map(_start, options.start)),
+            teacher=options.teacher,
+            resume=options.resume,
+            progress=watch,
+        )
+
+
+def import_weights(file: Path, out: Path, *, licence: str) -> tuple[str, bool]:
+    """Write imported weights as a model folder; return their kind and whether they are complete.
+
+    Complete weights are an official model and prepare pictures as the official extraction does;
+    others get a fresh projection and colour pictures.
+
+    Raises:
+        FormatError, WeightsError: as :func:`vit4icd.train.checkpoint.import_weights`.
+    """
+    imported = checkpoint.import_weights(file)
+    torch.manual_seed(0)
+    model = build(imported.architecture)
+    checkpoint.load_backbone(model, imported)
+    size = imported.architecture.image_size
+    colours: Literal["gray", "colour"] = "gray" if imported.complete else "colour"
+    remark = "" if imported.complete else "; the projection is untrained"
+    exporting.export(
+        model,
+        Preprocessing(image_size=size, colour=colours, mean=OFFICIAL.mean, std=OFFICIAL.std),
+        out,
+        provenance=f"{imported.kind}, from {file.name} (sha256 {file_sha256(file)}){remark}",
+        licence=licence,
+    )
+    return imported.kind, imported.complete
+
+
+def export(
+    folder: Path,
+    out: Path,
+    *,
+    image_size: int | None = None,
+    half: bool = False,
+    licence: str | None = None,
+    torch_weights: bool = True,
+) -> ModelCard:
+    """Write a model folder anew with another image size, precision or set of files.
+
+    Raises:
+        FormatError: the folder has no torch weights.
+        WeightsError: the exported model disagrees with torch.
+    """
+    card, model = read_model_card(folder), exporting.load_model(folder, image_size=image_size)
+    fields = card.preprocessing.to_json()
+    if image_size is not None:
+        fields["image_size"] = image_size
+    return exporting.export(
+        model,
+        Preprocessing.from_json(fields),
+        out,
+        provenance=card.provenance,
+        licence=licence or card.licence,
+        config=card.config,
+        seed=card.seed,
+        half=half,
+        with_torch_weights=torch_weights,
+    )
+
+
+def _start(text: str) -> tuple[StageName, Path]:
+    name, equals, path = text.partition("=")
+    for stage in STAGES:
+        if equals and stage == name:
+            return stage, Path(path)
+    raise ConfigError(f"--start is STAGE=FILE with a stage of {', '.join(STAGES)}, not {text!r}")
