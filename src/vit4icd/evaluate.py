@@ -44,7 +44,7 @@ _KNOWN_TRUTHS = {
     10_000: "10,000 true pairs: DISC21 dev, both halves",
 }
 
-Picture = UInt8[np.ndarray, "height width 3"]
+Picture = UInt8[np.ndarray, "_ _ 3"]
 FindPicture = Callable[[str], Picture]
 Interval = tuple[float, float]
 

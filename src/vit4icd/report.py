@@ -31,7 +31,7 @@ __all__ = [
     "write_page",
 ]
 
-Picture = UInt8[np.ndarray, "height width 3"]
+Picture = UInt8[np.ndarray, "_ _ 3"]
 
 _THUMBNAIL = 360  # pixels of the long side
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 640, 300, 52, 44, 12  # of a chart, in SVG units

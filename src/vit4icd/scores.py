@@ -114,7 +114,9 @@ def normalise(
 
 
 def _background_level(
-    queries: Vectors, background: Vectors, config: ScoreNormalisation
+    queries: Vectors,
+    background: Float32[np.ndarray, "background dim"],
+    config: ScoreNormalisation,
 ) -> Float32[np.ndarray, " query"]:
     """Return f times the mean (or the last) of the asked ranks of each query."""
     nearest = top_k(queries, background, config.first_rank + config.neighbours)[0]

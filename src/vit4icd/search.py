@@ -182,7 +182,8 @@ class _Search:
         ends, _, columns = index.range_search(
             np.ascontiguousarray(queries), threshold - _slack(threshold, bias)
         )
-        query = np.repeat(np.arange(len(queries)), ends[1:] - ends[:-1])
+        counts = (ends[1:] - ends[:-1]).astype(np.int64)
+        query = np.repeat(np.arange(len(queries)), counts)
         found = self._scored(query + first, columns, block, start)
         return found.pick(found.score >= threshold) if len(found) else found
 

@@ -25,7 +25,7 @@ __all__ = [
     "draw_vignette",
 ]
 
-Image = UInt8[np.ndarray, "height width 3"]
+Image = UInt8[np.ndarray, "_ _ 3"]
 Params = dict[str, Any]
 
 

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
@@ -46,7 +46,7 @@ class DescriptorWriter:
         self._names = (self.folder / "names").open("ab")
         self._vectors = (self.folder / "vectors").open("ab")
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "DescriptorWriter":
         return self
 
     def __exit__(

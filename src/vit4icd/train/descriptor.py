@@ -1,7 +1,7 @@
 """The descriptor model: backbone, pooling, projection, L2; it loads and saves nothing."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -59,7 +59,7 @@ class Architecture:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> Self:
+    def from_json(cls, fields: dict[str, Any]) -> "Architecture":
         """Read what :meth:`to_json` gave.
 
         Raises:

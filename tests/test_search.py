@@ -1,0 +1,141 @@
+"""Exact search against the obvious way of doing it."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vit4icd import search
+from vit4icd.errors import ConfigError, DataError, MismatchError
+from vit4icd.search import best_pairs, top_k
+from vit4icd.types import DescriptorSet, Pairs
+
+
+def _set(prefix: str, vectors: np.ndarray, fingerprint: str | None = None) -> DescriptorSet:
+    return DescriptorSet(
+        ids=[f"{prefix}{row}" for row in range(len(vectors))],
+        vectors=vectors.astype(np.float32),
+        fingerprint=fingerprint,
+    )
+
+
+def _unit(rng: np.random.Generator, n_rows: int, dim: int = 8) -> np.ndarray:
+    vectors = rng.standard_normal((n_rows, dim)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def _obvious(
+    queries: np.ndarray, references: np.ndarray, bias: np.ndarray, *, k: int, each: bool
+) -> list[tuple[int, int]]:
+    """Score every pair in double precision, sort by score, query, reference, and cut."""
+    scores = queries.astype(np.float64) @ references.astype(np.float64).T + bias[:, None]
+    query, reference = np.indices(scores.shape).reshape(2, -1)
+    order = np.lexsort((reference, query, -np.round(scores.ravel(), 12)))
+    pairs = [(int(query[row]), int(reference[row])) for row in order]
+    if not each:
+        return sorted(pairs[:k])
+    kept = [[pair for pair in pairs if pair[0] == row][:k] for row in range(len(queries))]
+    return sorted(pair for row in kept for pair in row)
+
+
+def _rows(pairs: Pairs) -> list[tuple[int, int]]:
+    return [
+        (int(query[1:]), int(reference[1:]))
+        for query, reference in zip(pairs.queries, pairs.references, strict=True)
+    ]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    n_queries=st.integers(0, 9),
+    n_references=st.integers(1, 60),
+    k=st.integers(1, 80),
+    each=st.booleans(),
+    with_bias=st.booleans(),
+    levels=st.sampled_from([2, 4, 1000]),
+)
+def test_equals_scoring_every_pair(
+    seed: int, n_queries: int, n_references: int, k: int, each: bool, with_bias: bool, levels: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    queries = np.round(_unit(rng, n_queries, 4) * levels) / levels  # few levels: many ties
+    references = np.round(_unit(rng, n_references, 4) * levels) / levels
+    bias = np.round(rng.standard_normal(n_queries), 1).astype(np.float32) * with_bias
+    before = search._REFERENCE_ROWS, search._QUERY_ROWS, search._CUT_AT
+    search._REFERENCE_ROWS, search._QUERY_ROWS, search._CUT_AT = 16, 4, 1
+    try:
+        found = best_pairs(
+            _set("q", queries),
+            [_set("a", references[:7]), _set("b", references[7:])],
+            max_pairs=k,
+            per_query=k if each else None,
+            bias=bias,
+        )
+    finally:
+        search._REFERENCE_ROWS, search._QUERY_ROWS, search._CUT_AT = before
+    rows = [
+        (int(query[1:]), int(reference[1:]) + (7 if reference[0] == "b" else 0))
+        for query, reference in zip(found.queries, found.references, strict=True)
+    ]
+    expected = _obvious(queries, references, bias.astype(np.float64), k=k, each=each)
+    assert rows == expected
+
+
+def test_gives_all_pairs_when_more_are_asked_for(rng: np.random.Generator) -> None:
+    queries, references = _unit(rng, 3), _unit(rng, 5)
+    found = best_pairs(_set("q", queries), _set("r", references), max_pairs=1000)
+    assert _rows(found) == [(query, reference) for query in range(3) for reference in range(5)]
+    expected = (queries.astype(np.float64) @ references.T.astype(np.float64)).ravel()
+    np.testing.assert_allclose(found.scores, expected, atol=1e-12)
+
+
+def test_breaks_ties_by_query_then_reference() -> None:
+    same = np.ones((6, 2), np.float32) / np.sqrt(2).astype(np.float32)
+    found = best_pairs(_set("q", same[:2]), _set("r", same), max_pairs=8)
+    assert _rows(found) == [(0, column) for column in range(6)] + [(1, 0), (1, 1)]
+
+
+def test_finds_the_same_pairs_in_other_blocks(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queries, references = _set("q", _unit(rng, 50)), _set("r", _unit(rng, 700))
+    whole = best_pairs(queries, references, max_pairs=100)
+    monkeypatch.setattr(search, "_REFERENCE_ROWS", 64)
+    monkeypatch.setattr(search, "_QUERY_ROWS", 7)
+    blocks = best_pairs(queries, references, max_pairs=100)
+    assert _rows(whole) == _rows(blocks)
+    np.testing.assert_array_equal(whole.scores, blocks.scores)
+
+
+def test_tells_progress_up_to_the_last_row(rng: np.random.Generator) -> None:
+    told: list[tuple[int, int]] = []
+    best_pairs(
+        _set("q", _unit(rng, 2)),
+        _set("r", _unit(rng, 9)),
+        per_query=1,
+        progress=lambda done, rows: told.append((done, rows)),
+    )
+    assert told[-1] == (9, 9)
+
+
+def test_refuses_what_does_not_belong_together(rng: np.random.Generator) -> None:
+    queries = _set("q", _unit(rng, 2), "model-a")
+    with pytest.raises(MismatchError, match="8 dimensions, references 4"):
+        best_pairs(queries, _set("r", _unit(rng, 2, 4)))
+    with pytest.raises(MismatchError, match="model-a"):
+        best_pairs(queries, _set("r", _unit(rng, 2), "model-b"))
+    with pytest.raises(MismatchError, match="collide"):
+        best_pairs(queries, [_set("r", _unit(rng, 2)), _set("r", _unit(rng, 2))])
+    with pytest.raises(ConfigError, match="at least 1"):
+        best_pairs(queries, _set("r", _unit(rng, 2)), per_query=0)
+
+
+def test_accepts_files_that_do_not_name_their_model(rng: np.random.Generator) -> None:
+    found = best_pairs(_set("q", _unit(rng, 2), "model-a"), _set("r", _unit(rng, 2)), per_query=1)
+    assert len(found) == 2
+
+
+def test_refuses_more_neighbours_than_rows(rng: np.random.Generator) -> None:
+    with pytest.raises(DataError, match="3 neighbours"):
+        top_k(_unit(rng, 2), _unit(rng, 2), 3)
