@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int64
@@ -53,6 +53,7 @@ _DICTIONARY_OPCODES = frozenset(
 )
 
 
+@runtime_checkable
 class ImageSource(Protocol):
     """Pictures in a fixed order: their names, and the bytes of the i-th."""
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import onnxruntime
@@ -22,6 +22,7 @@ Device = Literal["auto", "cpu", "cuda"]
 Pixels = Float32[np.ndarray, "image 3 size size"]
 
 
+@runtime_checkable
 class Describer(Protocol):
     """What turns prepared pixels into descriptors, whatever runs it."""
 

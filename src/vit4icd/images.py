@@ -1,6 +1,7 @@
 """Bytes to pixels, once for training, description and service alike; it knows no model."""
 
 import io
+import threading
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -59,6 +60,8 @@ _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 MAX_PIXELS = 178_956_970  # Pillow's own decompression-bomb limit: 512 MiB of RGB
 _MAX_BYTES = 512 * 2**20
 _ORIENTATION_TAG = 0x0112
+_RAISE = "raise --max-pixels (max_pixels) if the file is trusted"
+_PILLOW_LIMIT = threading.Lock()  # held while Pillow's own limit is lifted
 
 Resizer = Literal["bicubic", "bilinear"]
 Source = Path | str | bytes | Image.Image | np.ndarray
@@ -259,7 +262,7 @@ def _read_with_pillow(data: bytes, max_pixels: int) -> UInt8[np.ndarray, "height
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
+            with _opened(data, max_pixels) as picture:
                 return _to_rgb(picture, max_pixels)
         except ImageError:
             raise
@@ -268,9 +271,21 @@ def _read_with_pillow(data: bytes, max_pixels: int) -> UInt8[np.ndarray, "height
                 "unsupported_format", f"not a picture in one of {', '.join(_FORMATS)}"
             ) from error
         except Image.DecompressionBombError as error:
-            raise ImageError("too_large", f"{error}") from error
+            raise ImageError("too_large", f"{error}; {_RAISE}") from error
         except Exception as error:
             raise _decoding_error(error) from error
+
+
+def _opened(data: bytes, max_pixels: int) -> Image.Image:
+    """Read the header; a limit above Pillow's own takes its place for that moment."""
+    if max_pixels <= MAX_PIXELS:
+        return Image.open(io.BytesIO(data), formats=_FORMATS)
+    with _PILLOW_LIMIT:
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(io.BytesIO(data), formats=_FORMATS)
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
 
 
 def _decoding_error(error: Exception) -> ImageError:
@@ -318,8 +333,7 @@ def _require_size(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise ImageError(
             "too_large",
-            f"{width} x {height} pixels exceed the limit of {max_pixels}; raise --max-pixels if "
-            "the file is trusted",
+            f"{width} x {height} pixels exceed the limit of {max_pixels}; {_RAISE}",
         )
 
 
