@@ -143,9 +143,9 @@ def _store_in_half(proto: onnx.ModelProto) -> None:
         if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < 256:
             continue
         stored = numpy_helper.to_array(tensor).astype(np.float16)
-        name = f"{tensor.name}_half"
-        graph.initializer[index].CopyFrom(numpy_helper.from_array(stored, name))
-        casts.append(onnx.helper.make_node("Cast", [name], [tensor.name], to=TensorProto.FLOAT))
+        name = tensor.name
+        graph.initializer[index].CopyFrom(numpy_helper.from_array(stored, f"{name}_half"))
+        casts.append(onnx.helper.make_node("Cast", [f"{name}_half"], [name], to=TensorProto.FLOAT))
     nodes = [*casts, *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)

@@ -1,5 +1,6 @@
 """Batches for training, each a pure function of (seed, batch number, rank); it holds no weights."""
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -14,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vit4icd.datasets import ClassSource, ImageSource, LabelledPairs, class_balanced_order
 from vit4icd.edits import EditConfig, edited_copy
-from vit4icd.errors import ConfigError, DataError
+from vit4icd.errors import ConfigError, DataError, ImageError
 from vit4icd.images import read_image, resize, to_gray
 from vit4icd.train.processes import Place
 
@@ -143,7 +144,13 @@ class Feed(Dataset[dict[str, Tensor]]):
         return self._resized(self._read(source, row))
 
     def _read(self, source: ImageSource, row: int) -> UInt8[np.ndarray, "height width 3"]:
-        return read_image(source.read(row), at_least=self.config.image_size)
+        """Read a picture; a gray one stands in for what cannot be read, so that a run goes on."""
+        try:
+            return read_image(source.read(row), at_least=self.config.image_size)
+        except ImageError as error:
+            warnings.warn(f"{source.names[row]} is left out: {error}", stacklevel=2)
+            size = self.config.image_size
+            return np.full((size, size, 3), 128, np.uint8)
 
     def _resized(
         self, image: UInt8[np.ndarray, "height width 3"]
@@ -193,7 +200,7 @@ class Feed(Dataset[dict[str, Tensor]]):
         first = number % per_pass * n_rows
         return self._share(order_rng.permutation(n_known)[first : first + n_rows])
 
-    def _share(self, rows: Int64[np.ndarray, " row"]) -> Int64[np.ndarray, " row"]:
+    def _share(self, rows: Int64[np.ndarray, " row"]) -> Int64[np.ndarray, " mine"]:
         return np.array_split(rows, self.n_ranks)[self.rank]
 
     def _n_pairs(self) -> int:

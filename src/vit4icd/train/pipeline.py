@@ -6,6 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import vit4icd
 from vit4icd.datasets import ClassSource, ImageSource, LabelledPairs
 from vit4icd.errors import ConfigError, MismatchError
@@ -15,7 +17,7 @@ from vit4icd.train.descriptor import DescriptorModel, build
 from vit4icd.train.export import export, load_model
 from vit4icd.train.feed import Feed, open_feed
 from vit4icd.train.loop import Progress, run
-from vit4icd.train.processes import Place
+from vit4icd.train.processes import Place, wait_for_all
 from vit4icd.train.recipes import STAGES, Recipe, StageConfig, StageName
 from vit4icd.train.runs import load_learner, save_learner
 from vit4icd.train.stages import Learner, StageLoss, pairs_loss, student_loss, teacher_loss
@@ -102,7 +104,9 @@ def train(
 
 def _run_stage(job: _Run, name: StageName) -> None:
     folder, stage = job.out / name, job.recipe.stage(name)
-    _claim(job, name, folder)
+    if job.place.leads:
+        _claim(job, name, folder)
+    wait_for_all(job.place)
     if (folder / "averaged.pt").exists() and (folder / "model").exists():
         return
     learner = _learner(job, name, stage)
@@ -111,6 +115,7 @@ def _run_stage(job: _Run, name: StageName) -> None:
     if job.place.leads:
         learner.load_state_dict(load_learner(folder / "averaged.pt"))
         _export(job, name, learner.model)
+    wait_for_all(job.place)
 
 
 def _claim(job: _Run, name: StageName, folder: Path) -> None:
@@ -123,9 +128,9 @@ def _claim(job: _Run, name: StageName, folder: Path) -> None:
                 f"{folder}/config.json describes another run than this command; use the options "
                 "of that run, or choose another --out"
             )
-    elif job.place.leads:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "config.json", config)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "config.json", config)
 
 
 def _optimise(job: _Run, name: StageName, stage: StageConfig, learner: Learner) -> None:
@@ -153,6 +158,7 @@ def _optimise(job: _Run, name: StageName, stage: StageConfig, learner: Learner) 
 
 
 def _learner(job: _Run, name: StageName, stage: StageConfig) -> Learner:
+    torch.manual_seed(job.recipe.seed)
     model = build(stage.architecture)
     if name in job.starts:
         load_backbone(model, import_weights(job.starts[name]))

@@ -8,7 +8,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, distributed
 
-__all__ = ["Place", "any_process", "gather_rows", "mean_over_processes", "take_place"]
+__all__ = [
+    "Place",
+    "any_process",
+    "gather_rows",
+    "mean_over_processes",
+    "take_place",
+    "wait_for_all",
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +77,12 @@ def any_process(flag: bool, place: Place) -> bool:
     votes = torch.tensor([float(flag)], device=place.device)
     distributed.all_reduce(votes, distributed.ReduceOp.MAX)
     return bool(votes.item())
+
+
+def wait_for_all(place: Place) -> None:
+    """Return when every process has come here."""
+    if place.n_processes > 1:
+        distributed.barrier()
 
 
 def mean_over_processes(values: Tensor, place: Place) -> Tensor:

@@ -39,7 +39,7 @@ class VisionTransformer(nn.Module):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
         n_patches = (image_size // patch_size) ** 2
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + n_patches, dim))
-        rates = torch.linspace(0, drop_path, depth).tolist()
+        rates = [drop_path * index / max(depth - 1, 1) for index in range(depth)]
         self.blocks = nn.ModuleList(_Block(dim, n_heads, rate) for rate in rates)
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.apply(_initialise)

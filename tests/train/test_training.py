@@ -1,0 +1,316 @@
+"""Training: stopped and resumed runs equal whole ones, on one process and on two."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import make_pictures
+from vit4icd.datasets import LabelledPairs, open_classes
+from vit4icd.errors import ConfigError, DataError, MismatchError
+from vit4icd.storage import read_json
+from vit4icd.train.export import load_model
+from vit4icd.train.feed import Feed, FeedConfig, open_feed
+from vit4icd.train.loop import StepReport
+from vit4icd.train.pipeline import TrainingData, train
+from vit4icd.train.processes import Place
+from vit4icd.train.recipes import RECIPES, Recipe, StageName, override, tiny
+from vit4icd.train.runs import load_learner
+from vit4icd.train.stages import Learner, LossConfig, pairs_loss, student_loss, teacher_loss
+
+PLACE = Place()
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> TrainingData:
+    make_pictures(tmp_path / "train", 12)
+    return TrainingData(classes=open_classes(tmp_path / "train"), name="train")
+
+
+def _run(data: TrainingData, out: Path, **options: object) -> Path:
+    return train(tiny(), data, out=out, place=PLACE, **options)  # type: ignore[arg-type]
+
+
+def _weights(out: Path, stage: str) -> dict[str, torch.Tensor]:
+    return load_learner(out / stage / "averaged.pt")
+
+
+def test_runs_all_stages_and_leaves_a_model_after_each(data: TrainingData, tmp_path: Path) -> None:
+    folder = _run(data, tmp_path / "out")
+    assert folder == tmp_path / "out" / "pairs" / "model"
+    for stage in ("teacher", "student", "tune", "pairs"):
+        out = tmp_path / "out" / stage
+        model = load_model(out / "model")
+        assert model.describe(torch.zeros(1, 3, 32, 32)).shape == (1, 16)
+        lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+        assert [line["step"] for line in lines] == list(range(1, 7))
+        config = read_json(out / "config.json")
+        assert config["config"]["loop"]["schedule"]["n_epochs"] == 2
+        assert not (out / "last.pt").exists()
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines()
+
+
+def _stopping_at(stage: str, step: int) -> Callable[[StageName], Callable[[StepReport], None]]:
+    def watch(name: StageName) -> Callable[[StepReport], None]:
+        def report(state: StepReport) -> None:
+            if (name, state.step) == (stage, step):
+                os.kill(os.getpid(), signal.SIGINT)
+
+        return report
+
+    return watch
+
+
+@pytest.mark.parametrize(("stage", "step"), [("teacher", 2), ("student", 3), ("pairs", 5)])
+def test_resumes_a_stopped_run_to_the_same_weights(
+    stage: str, step: int, data: TrainingData, tmp_path: Path
+) -> None:
+    _run(data, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        _run(data, tmp_path / "stopped", progress=_stopping_at(stage, step))
+    assert (tmp_path / "stopped" / stage / "last.pt").exists()
+    _run(data, tmp_path / "stopped", resume=True)
+    for name in ("teacher", "student", "tune", "pairs"):
+        whole, resumed = _weights(tmp_path / "whole", name), _weights(tmp_path / "stopped", name)
+        assert whole.keys() == resumed.keys()
+        for key, tensor in whole.items():
+            torch.testing.assert_close(tensor, resumed[key], rtol=0, atol=0)
+        logs = [
+            [json.loads(line)["loss"] for line in _lines(tmp_path / run / name / "log.jsonl")]
+            for run in ("whole", "stopped")
+        ]
+        assert logs[0] == logs[1]
+
+
+@pytest.mark.slow
+def test_resumes_a_killed_run_to_the_same_weights(data: TrainingData, tmp_path: Path) -> None:
+    words = [
+        sys.executable, "-m", "vit4icd", "train", "tiny", "--data", str(tmp_path / "train"),
+        "--out", str(tmp_path / "killed"), "--device", "cpu", "--stages", "teacher", "--threads", "1",
+        "--set", "teacher.loop.save_every_s=0", "teacher.loop.schedule.n_epochs=40",
+    ]  # fmt: skip
+    child = subprocess.Popen(words, stderr=subprocess.PIPE)
+    log = tmp_path / "killed" / "teacher" / "log.jsonl"
+    while child.poll() is None:
+        if log.exists() and log.read_text().count("\n") > 10:
+            child.kill()
+    _, errors = child.communicate()
+    assert child.returncode == -signal.SIGKILL, errors.decode()
+    subprocess.run([*words, "--resume"], check=True, capture_output=True)
+    whole = [*words[: words.index("--out") + 1], str(tmp_path / "whole")]
+    whole += words[len(whole) :]
+    subprocess.run(whole, check=True, capture_output=True)
+    one, other = _weights(tmp_path / "whole", "teacher"), _weights(tmp_path / "killed", "teacher")
+    for key, tensor in one.items():
+        torch.testing.assert_close(tensor, other[key], rtol=0, atol=0)
+
+
+@pytest.mark.slow
+def test_trains_alike_on_two_processes(data: TrainingData, tmp_path: Path) -> None:
+    words = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+        "-m", "vit4icd", "train", "tiny", "--data", str(tmp_path / "train"),
+        "--out", str(tmp_path / "two"), "--device", "cpu", "--threads", "1",
+        "--set", "student.losses.contrast=1.0",
+    ]  # fmt: skip
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert read_json(tmp_path / "two" / "pairs" / "config.json")["n_processes"] == 2
+    lines = (tmp_path / "two" / "pairs" / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(1, 7))
+    assert load_model(tmp_path / "two" / "pairs" / "model").dim == 16
+
+
+def test_gives_the_same_batch_whoever_makes_it(data: TrainingData) -> None:
+    config = tiny().pairs.feed
+    one = Feed(config, data.classes, seed=3, place=PLACE)
+    made = {name: tensor.numpy() for name, tensor in one[5].items()}
+    workers = Feed(replace(config, n_workers=1), data.classes, seed=3, place=PLACE)
+    batch = next(iter(open_feed(workers, 5)))
+    assert set(batch) == set(made)
+    for name, column in made.items():
+        np.testing.assert_array_equal(batch[name].numpy(), column)
+
+
+def test_shares_a_batch_among_processes(data: TrainingData) -> None:
+    config = tiny().teacher.feed
+    whole = Feed(config, data.classes, seed=3, place=PLACE)[0]["labels"]
+    shares = [
+        Feed(config, data.classes, seed=3, place=Place(rank=rank, n_processes=2))[0]["labels"]
+        for rank in range(2)
+    ]
+    assert torch.cat(shares).tolist() == whole.tolist()
+
+
+def test_visits_every_class_equally_often(data: TrainingData) -> None:
+    feed = Feed(tiny().teacher.feed, data.classes, seed=0, place=PLACE)
+    labels = torch.cat([feed[number]["labels"] for number in range(3)])
+    assert torch.bincount(labels).tolist() == [2] * 12
+
+
+def test_gives_labelled_pairs_aligned_and_shuffled(data: TrainingData, tmp_path: Path) -> None:
+    paths = make_pictures(tmp_path / "pairs", 8, seed=9)
+    pairs = LabelledPairs(queries=paths, references=paths[:4] + paths[:4])
+    config = replace(tiny().pairs.feed, n_pairs=4)
+    feed = Feed(config, data.classes, pairs=pairs, seed=1, place=PLACE)
+    batches = [feed[number] for number in range(4)]
+    seen = [batch["query_names"].tolist() for batch in batches]
+    assert sorted(seen[0] + seen[1]) == list(range(8))
+    assert seen[:2] != seen[2:]
+    for batch in batches:
+        assert [name % 4 for name in batch["query_names"].tolist()] == batch[
+            "reference_names"
+        ].tolist()
+
+
+def test_goes_on_past_pictures_that_cannot_be_read(tmp_path: Path) -> None:
+    make_pictures(tmp_path / "train", 8)
+    (tmp_path / "train" / "003.jpg").write_bytes(b"broken")
+    feed = Feed(tiny().pairs.feed, open_classes(tmp_path / "train"), seed=0, place=PLACE)
+    with pytest.warns(UserWarning, match="003.jpg is left out"):
+        batches = [feed[number] for number in range(4)]
+    assert all(batch["images"].shape == (8, 3, 32, 32) for batch in batches)
+
+
+def _learner(recipe: Recipe, stage: StageName, **options: object) -> Learner:
+    from vit4icd.train.descriptor import build
+
+    torch.manual_seed(0)
+    losses = {
+        "teacher": teacher_loss, "student": student_loss, "tune": student_loss, "pairs": pairs_loss,
+    }  # fmt: skip
+    return Learner(
+        build(recipe.stage(stage).architecture),
+        losses[stage],
+        n_classes=12,
+        config=LossConfig(),
+        image_mean=(0.5, 0.5, 0.5),
+        image_std=(0.2, 0.2, 0.2),
+        teacher=build(recipe.teacher.architecture) if stage != "teacher" else None,
+    )
+
+
+@pytest.mark.parametrize("stage", ["teacher", "student", "pairs"])
+def test_reaches_every_weight_but_the_teachers(stage: StageName, data: TrainingData) -> None:
+    recipe = tiny()
+    learner = _learner(recipe, stage).train()
+    batch = Feed(recipe.stage(stage).feed, data.classes, seed=0, place=PLACE)[0]
+    learner(batch)["loss"].backward()
+    for name, parameter in learner.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, name
+    if stage != "teacher":
+        assert all(p.grad is None for p in learner.teacher.parameters())
+        assert not any("teacher" in name for name in learner.state_dict())
+
+
+def test_learns_one_batch_by_heart(data: TrainingData) -> None:
+    recipe = tiny()
+    learner = _learner(recipe, "teacher").train()
+    batch = Feed(recipe.teacher.feed, data.classes, seed=0, place=PLACE)[0]
+    optimizer = torch.optim.Adam([p for p in learner.parameters() if p.requires_grad], lr=1e-2)
+    losses = []
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss = learner(batch)["loss"]
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.2 * losses[0]
+
+
+def test_averages_gradients_over_accumulated_batches(data: TrainingData, tmp_path: Path) -> None:
+    recipe = override(tiny(), "teacher.loop.accumulate=2")
+    train(recipe, data, out=tmp_path / "out", place=PLACE, stages=["teacher"])
+    lines = (tmp_path / "out" / "teacher" / "log.jsonl").read_text().splitlines()
+    assert len(lines) == 6
+
+
+def test_trains_in_bfloat16_and_on_contrast(data: TrainingData, tmp_path: Path) -> None:
+    recipe = tiny()
+    for setting in (
+        'teacher.loop.precision="bfloat16"', "teacher.losses.contrast=1", "teacher.losses.classes=0",
+    ):  # fmt: skip
+        recipe = override(recipe, setting)
+    train(recipe, data, out=tmp_path / "out", place=PLACE, stages=["teacher"])
+    (line, *_) = (tmp_path / "out" / "teacher" / "log.jsonl").read_text().splitlines()
+    assert "contrast" in json.loads(line)
+    assert "wide" not in json.loads(line)
+
+
+def test_refuses_to_overwrite_or_mix_runs(data: TrainingData, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="has to be finished first"):
+        _run(data, tmp_path / "out", stages=["student"])
+    _run(data, tmp_path / "done", stages=["teacher"])
+    with pytest.raises(ConfigError, match="--resume"):
+        _run(data, tmp_path / "done", stages=["teacher"])
+    other = override(tiny(), "seed=5")
+    with pytest.raises(MismatchError, match="another run"):
+        train(other, data, out=tmp_path / "done", place=PLACE, stages=["teacher"], resume=True)
+
+
+def test_stops_at_a_loss_that_is_not_finite(data: TrainingData, tmp_path: Path) -> None:
+    recipe = override(tiny(), "teacher.losses.scale=1e38")
+    recipe = override(recipe, "teacher.losses.classes=1e10")
+    with pytest.raises(DataError, match="not finite at step 1"):
+        train(recipe, data, out=tmp_path / "out", place=PLACE, stages=["teacher"])
+
+
+def test_needs_as_much_data_as_a_batch(tmp_path: Path) -> None:
+    make_pictures(tmp_path / "few", 3)
+    with pytest.raises(DataError, match="needs 4 classes"):
+        Feed(tiny().teacher.feed, open_classes(tmp_path / "few"), seed=0, place=PLACE)
+
+
+def test_has_the_numbers_of_the_paper() -> None:
+    recipe = RECIPES["paper"]
+    n_steps = [
+        recipe.stage(name).loop.schedule.n_steps for name in ("teacher", "student", "tune", "pairs")
+    ]
+    assert n_steps == [200_000, 200_000, 80_000, 80_000]
+    assert recipe.teacher.architecture.image_size == 256
+    assert recipe.teacher.losses == LossConfig()
+    assert (LossConfig().scale, LossConfig().wide_margin, LossConfig().raw_margin) == (
+        64,
+        0.35,
+        0.6,
+    )
+    assert LossConfig().compatibility == 100
+    for name in ("teacher", "student", "tune", "pairs"):
+        stage = recipe.stage(name)
+        assert stage.feed.n_classes * stage.feed.n_copies == 128
+        assert stage.loop.schedule.learning_rate == 3.5e-4
+        assert stage.loop.ema_decay == 0.9999
+        assert stage.loop.weight_decay == 0
+        assert not stage.feed.colour
+        assert stage.loop.keep_eval_mode == (name in ("tune", "pairs"))
+
+
+def test_changes_one_field_and_checks_it() -> None:
+    recipe = override(tiny(), "teacher.feed.edits.strength=0.5")
+    assert recipe.teacher.feed.edits is not None
+    assert recipe.teacher.feed.edits.strength == 0.5
+    assert override(recipe, "preprocessing.mean=[0, 0, 0]").preprocessing.mean == (0, 0, 0)
+    for setting, message in (
+        ("teacher.nothing=1", "no field 'nothing'"),
+        ("seed", "field=value"),
+        ("seed=soon", "is int"),
+        ("teacher.feed.image_size=64", "built for 32"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            override(tiny(), setting)
+
+
+def test_refuses_feeds_that_make_no_sense() -> None:
+    with pytest.raises(ConfigError, match="16 divides"):
+        FeedConfig(image_size=50)
