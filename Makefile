@@ -35,7 +35,8 @@ format: $(VENV)/.all
 	$(BIN)/ruff check --fix
 
 bench: $(VENV)/.all
-	for script in edits describe search metrics; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+	for name in edits describe search metrics; do \
+		$(BIN)/python -m benchmarks.$$name || exit 1; done
 
 clean:
 	rm -rf $(VENV) $(OUT) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

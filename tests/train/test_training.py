@@ -97,7 +97,8 @@ def test_resumes_a_stopped_run_to_the_same_weights(
 def test_resumes_a_killed_run_to_the_same_weights(data: TrainingData, tmp_path: Path) -> None:
     words = [
         sys.executable, "-m", "vit4icd", "train", "tiny", "--data", str(tmp_path / "train"),
-        "--out", str(tmp_path / "killed"), "--device", "cpu", "--stages", "teacher", "--threads", "1",
+        "--out", str(tmp_path / "killed"), "--device", "cpu", "--stages", "teacher",
+        "--threads", "1",
         "--set", "teacher.loop.save_every_s=0", "teacher.loop.schedule.n_epochs=40",
     ]  # fmt: skip
     child = subprocess.Popen(words, stderr=subprocess.PIPE)
@@ -239,7 +240,9 @@ def test_averages_gradients_over_accumulated_batches(data: TrainingData, tmp_pat
 def test_trains_in_bfloat16_and_on_contrast(data: TrainingData, tmp_path: Path) -> None:
     recipe = tiny()
     for setting in (
-        'teacher.loop.precision="bfloat16"', "teacher.losses.contrast=1", "teacher.losses.classes=0",
+        'teacher.loop.precision="bfloat16"',
+        "teacher.losses.contrast=1",
+        "teacher.losses.classes=0",
     ):  # fmt: skip
         recipe = override(recipe, setting)
     train(recipe, data, out=tmp_path / "out", place=PLACE, stages=["teacher"])

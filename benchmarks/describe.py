@@ -1,0 +1,63 @@
+"""Pictures described per second, decode included, against the engine alone on the same pixels."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.common import report, wall_seconds
+from vit4icd.describer import load_describer
+from vit4icd.extract import describe
+from vit4icd.images import prepare, read_image, resize, write_image
+
+N_PICTURES, N_THREADS, WIDTH, HEIGHT = 192, 2, 683, 512
+
+
+def main() -> None:
+    """Measure and print."""
+    describer = load_describer(n_threads=N_THREADS)
+    with tempfile.TemporaryDirectory() as folder:
+        here = Path(folder)
+        rng = np.random.default_rng(0)
+        for number in range(N_PICTURES):
+            small = rng.integers(0, 255, (48, 64, 3)).astype(np.uint8)
+            write_image(
+                here / f"{number:03d}.jpg", resize(small, WIDTH, HEIGHT), suffix=".jpg", quality=88
+            )
+        paths = sorted(here.glob("*.jpg"))
+        preprocessing = describer.preprocessing
+        pixels = np.stack(
+            [
+                prepare(read_image(path, at_least=preprocessing.at_least), preprocessing)
+                for path in paths
+            ]
+        )
+
+        def engine() -> None:
+            for first in range(0, N_PICTURES, 16):
+                describer.describe(pixels[first : first + 16])
+
+        def whole() -> None:
+            describe([here], here / "out.h5", describer)
+
+        def decode() -> None:
+            for path in paths:
+                prepare(read_image(path, at_least=preprocessing.at_least), preprocessing)
+
+        engine()
+        engine_s, whole_s, decode_s = map(wall_seconds, (engine, whole, decode))
+    report(
+        "describe",
+        {
+            "pictures": f"{N_PICTURES} JPEG of {WIDTH} x {HEIGHT}",
+            "threads": N_THREADS,
+            "engine alone: pictures/s": N_PICTURES / engine_s,
+            "describe: pictures/s": N_PICTURES / whole_s,
+            "decode and prepare, one thread: ms a picture": 1000 * decode_s / N_PICTURES,
+            "describe / engine": engine_s / whole_s,
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

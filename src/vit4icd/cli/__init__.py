@@ -1,0 +1,55 @@
+"""The front door: one function per verb, which parses, calls its room and prints; no logic.
+
+Data goes to stdout, talk to stderr; progress is drawn on a terminal only. Exit codes: 0 done, 1
+failed, 2 wrong usage, 3 finished but some inputs were skipped (with --strict), 130 stopped.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+
+import tyro
+
+import vit4icd
+from vit4icd.cli.searching import demo, describe, evaluate, match
+from vit4icd.cli.terminal import talk
+from vit4icd.cli.training import edits, export, import_weights, prepare_copies, train
+from vit4icd.errors import Vit4icdError
+
+__all__ = ["VERBS", "main"]
+
+_FAILED, _STOPPED = 1, 130
+
+VERBS: dict[str, Callable[..., int]] = {
+    "describe": describe,
+    "match": match,
+    "evaluate": evaluate,
+    "demo": demo,
+    "train": train,
+    "import-weights": import_weights,
+    "export": export,
+    "edits": edits,
+    "prepare-copies": prepare_copies,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["--version"]:
+        print(f"vit4icd {vit4icd.__version__}")
+        sys.exit(0)
+    try:
+        code = tyro.extras.subcommand_cli_from_dict(
+            VERBS, prog="vit4icd", description=vit4icd.__doc__, args=words,
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )  # fmt: skip
+    except Vit4icdError as error:
+        talk.print(f"vit4icd: {error}", style="red", markup=False, soft_wrap=True)
+        code = _FAILED
+    except KeyboardInterrupt:
+        talk.print("vit4icd: stopped; run the same command to go on (train: with --resume)")
+        code = _STOPPED
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = _FAILED
+    sys.exit(code)

@@ -1,0 +1,174 @@
+"""The command line: what it prints, where, and how it ends."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import make_model, make_pictures
+from vit4icd import cli
+from vit4icd.storage import read_descriptors, read_pairs
+
+
+def _run(*words: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([str(word) for word in words])
+    code = ended.value.code
+    return 0 if code is None else int(code)
+
+
+def test_goes_from_pictures_to_figures(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for role, seed in (("queries", 0), ("references", 0), ("background", 7)):
+        make_pictures(tmp_path / role, 12, seed=seed)
+        out = tmp_path / f"{role}.h5"
+        assert _run("describe", tmp_path / role, "--out", out, "--model", model) == 0
+    (tmp_path / "truth.csv").write_text("".join(f"{row:03d},{row:03d}\n" for row in range(12)))
+    files = ("--queries", tmp_path / "queries.h5", "--references", tmp_path / "references.h5")
+    pairs = tmp_path / "pairs.csv"
+    background = ("--background", tmp_path / "background.h5")
+    assert _run("match", *files, *background, "--out", tmp_path / "normalised.csv") == 0
+    assert _run("match", *files, "--out", pairs) == 0
+    assert len(read_pairs(pairs)) == 144
+    assert len(read_pairs(tmp_path / "normalised.csv")) == 144
+    assert (read_pairs(tmp_path / "normalised.csv").scores != read_pairs(pairs).scores).any()
+    capsys.readouterr()
+    outputs = ("--json", tmp_path / "r.json", "--report", tmp_path / "r.html")
+    pictures = (
+        "--query-images",
+        tmp_path / "queries",
+        "--reference-images",
+        tmp_path / "references",
+    )
+    truth = ("--truth", tmp_path / "truth.csv")
+    assert _run("evaluate", "--pairs", pairs, *truth, *outputs, *pictures) == 0
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[:2] == [
+        "Track 1 results of 144 predictions (12 GT matches)",
+        "Average Precision: 1.00000",
+    ]
+    assert "all queries" in printed.err
+    assert json.loads((tmp_path / "r.json").read_text())["average_precision"] == 1.0
+    assert "data:image/jpeg" in (tmp_path / "r.html").read_text()
+
+
+def test_says_with_strict_that_files_were_skipped(
+    model: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (pictures / "004.jpg").write_bytes(b"")
+    words = ("describe", pictures, "--out", tmp_path / "x.h5", "--model", model)
+    assert _run(*words) == 0
+    assert _run(*words, "--strict") == 3
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "1 skipped" in printed.err
+
+
+def test_shares_the_work(model: Path, pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "x.h5"
+    words = ("describe", pictures, "--out", out, "--model", model, "--quiet", "--share")
+    assert _run(*words, "1/4") == 0
+    assert len(read_descriptors(out)) == 5
+    assert _run(*words, "five") == 1
+
+
+def test_reports_errors_in_one_line_and_usage_by_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = tmp_path / "gone.csv"
+    assert _run("evaluate", "--pairs", gone, "--truth", gone) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("vit4icd: ")
+    assert "gone.csv" in error
+    assert len(error.splitlines()) == 1
+    assert _run("match", "--nonsense") == 2
+    assert _run("--version") == 0
+
+
+def test_ends_with_130_when_it_is_stopped(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(**options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vit4icd.extract.describe", lambda *words, **options: stop())
+    model = make_model(tmp_path / "model")
+    assert _run("describe", tmp_path, "--out", tmp_path / "x.h5", "--model", model) == 130
+    assert "to go on" in capsys.readouterr().err
+
+
+def test_needs_a_background_for_score_normalisation(
+    model: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "x.h5"
+    _run("describe", pictures, "--out", out, "--model", model, "--quiet")
+    words = ("match", "--queries", out, "--references", out, "--out", tmp_path / "p.csv")
+    assert _run(*words, "--factor", 2) == 1
+    assert "--background" in capsys.readouterr().err
+    assert _run(*words, "--per-query", 2, "--all-digits") == 0
+    pairs = read_pairs(tmp_path / "p.csv")
+    assert len(pairs) == 40
+    np.testing.assert_allclose(np.sort(pairs.scores)[-20:], 1.0, atol=1e-6)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_draws_a_sheet_of_edits(suffix: str, pictures: Path, tmp_path: Path) -> None:
+    sheet = tmp_path / f"sheet{suffix}"
+    assert _run("edits", pictures / "000.jpg", "--out", sheet) == 0
+    assert sheet.stat().st_size > 10_000
+    assert _run("edits", pictures / "000.jpg", "--out", sheet, "--donors", pictures) == 0
+
+
+def test_writes_the_offline_layout_and_goes_on(pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "copies"
+    words = ("prepare-copies", pictures, "--out", out, "--copies", 2, "--size", 32, "--quiet")
+    assert _run(*words) == 0
+    first = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert len(first) == 60
+    (out / "7_1.jpg").unlink()
+    assert _run(*words) == 0
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == first
+
+
+def test_imports_and_exports_model_folders(tmp_path: Path) -> None:
+    import torch
+
+    from vit4icd.train.descriptor import Architecture, build
+
+    state = build(Architecture(name="efficientnet_lite0")).backbone.state_dict()
+    torch.save(dict(state), tmp_path / "lite0.pth")
+    folder, again = tmp_path / "model", tmp_path / "again"
+    assert _run("import-weights", tmp_path / "lite0.pth", "--out", folder) == 0
+    assert _run("export", folder, "--out", again, "--image-size", 64, "--half") == 0
+    card = json.loads((again / "model.json").read_text())
+    assert card["preprocessing"]["image_size"] == 64
+    assert card["provenance"].startswith("ImageNet EfficientNet-Lite0")
+
+
+def test_runs_the_demo_and_writes_its_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run("demo", "--out", tmp_path / "demo") == 0
+    printed = capsys.readouterr().out
+    assert "report.html" in printed
+    result = json.loads((tmp_path / "demo" / "result.json").read_text())
+    assert len(result["rows"]) == 22
+    copies = [row for row in result["rows"] if row["verdict"] == "copy"]
+    assert sum(row["is_right"] for row in copies) >= 13
+    assert sum(not row["is_right"] for row in copies) <= 1
+    assert (tmp_path / "demo" / "report.html").read_text().count("<article") == 22
+
+
+def test_keeps_talk_out_of_a_pipe(model: Path, pictures: Path, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "vit4icd", "describe", str(pictures), "--out",
+             str(tmp_path / "x.h5"), "--model", str(model)]  # fmt: skip
+    environment = {**os.environ, "COLUMNS": "80", "NO_COLOR": "1"}
+    done = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout == ""
+    assert "\x1b" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,99 @@
+"""The house itself: small rooms, documented verbs and fields, a light front door."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import vit4icd
+from vit4icd import cli
+
+ROOT = Path(__file__).parents[1]
+ROOMS = sorted((ROOT / "src" / "vit4icd").rglob("*.py"))
+
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(ROOT / "src" / "vit4icd"))
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=_name)
+def test_keeps_rooms_and_functions_small(room: Path) -> None:
+    text = room.read_text("utf-8")
+    assert text.count("\n") <= 400
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno is not None
+            length = node.end_lineno - node.body[0].lineno
+            docstring = ast.get_docstring(node) or ""
+            assert length - docstring.count("\n") <= 60, node.name
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=_name)
+def test_says_in_one_sentence_what_a_room_is_for(room: Path) -> None:
+    docstring = ast.get_docstring(ast.parse(room.read_text("utf-8")))
+    assert docstring
+    assert docstring.splitlines()[0].endswith((".", "?"))
+
+
+def test_imports_in_a_moment_and_without_torch() -> None:
+    code = "import sys, vit4icd, vit4icd.cli; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", "import vit4icd"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.endswith("vit4icd")
+    assert int(last.split("|")[1]) < 300_000  # microseconds
+
+
+def test_works_without_the_training_wing() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None; "
+        "import vit4icd.extract, vit4icd.evaluate, vit4icd.demo, vit4icd.scores"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_documents_every_verb_and_option() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8") + (ROOT / "docs" / "reproduce.md").read_text()
+    for verb, function in cli.VERBS.items():
+        assert f"vit4icd {verb}" in readme, verb
+        docstring = function.__doc__ or ""
+        for name in function.__annotations__.keys() - {"return"}:
+            assert f"        {name}: " in docstring, (verb, name)
+
+
+def test_pins_every_dependency() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pinned = {
+        line.split("==")[0].lower().replace("_", "-")
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if "==" in line
+    }
+    needs = [*project["dependencies"]]
+    for extra in project["optional-dependencies"].values():
+        needs += extra
+    names = {re.split(r"[<>=\[; ]", need)[0].lower() for need in needs}
+    assert names - {"vit4icd"} <= pinned
+    assert project["version"] == vit4icd.__version__
+
+
+def test_shows_the_two_commands_first() -> None:
+    first = (ROOT / "README.md").read_text("utf-8").split("\n## ")[0]
+    assert "make demo" in first
+    assert "make test" in first
+
+
+def test_names_the_licence_of_every_demo_picture() -> None:
+    folder = ROOT / "src" / "vit4icd" / "demo"
+    licences = (folder / "LICENCES.md").read_text("utf-8")
+    for path in (folder / "photographs").iterdir():
+        assert f"| {path.stem} |" in licences
