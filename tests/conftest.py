@@ -51,7 +51,7 @@ def make_model(folder: Path, *, image_size: int = 16, dim: int = 8, seed: int = 
         helper.make_node("MatMul", ["flat", "matrix"], ["raw"]),
         helper.make_node("LpNormalization", ["raw"], ["descriptors"], axis=1, p=2),
     ]
-    shape = ["image", 3, image_size, image_size]
+    shape: list[str | int | None] = ["image", 3, image_size, image_size]
     graph = helper.make_graph(
         nodes,
         "tiny",

@@ -1,6 +1,7 @@
 """Edits: seeded, replayable, the right size, and doing what their names say."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from vit4icd.edits import (
     OFFICIAL_EDITS,
     TRAINING_EDITS,
     EditConfig,
+    EditPlan,
     apply_plan,
     contact_sheet,
     draw_plan,
@@ -32,7 +34,7 @@ def _donor(number: int) -> np.ndarray:
     return np.ascontiguousarray(DONORS[number % 3])
 
 
-def _apply(name: str, seed: int = 0, strength: float = 1.0, **changes: object) -> np.ndarray:
+def _apply(name: str, seed: int = 0, strength: float = 1.0, **changes: Any) -> np.ndarray:
     params = EDITS[name].draw(np.random.default_rng(seed), strength) | changes
     params["donors"] = [0, 1, 2]
     return apply_plan(PICTURE, ((name, params),), donors=_donor, size=64)
@@ -115,7 +117,7 @@ def test_hides_the_asked_share_of_copies() -> None:
 
 def test_undoes_a_flip_by_a_second_one() -> None:
     for name in ("flip_horizontally", "flip_vertically"):
-        plan = ((name, {}), (name, {}))
+        plan: EditPlan = ((name, {}), (name, {}))
         np.testing.assert_array_equal(apply_plan(PICTURE, plan, donors=_donor, size=64), PLAIN)
     flipped = apply_plan(PICTURE, (("flip_horizontally", {}),), donors=_donor, size=64)
     assert np.abs(flipped[:, ::-1].astype(int) - PLAIN).max() <= 1

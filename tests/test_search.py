@@ -21,7 +21,7 @@ def _set(prefix: str, vectors: np.ndarray, fingerprint: str | None = None) -> De
 
 def _unit(rng: np.random.Generator, n_rows: int, dim: int = 8) -> np.ndarray:
     vectors = rng.standard_normal((n_rows, dim)).astype(np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
 
 
 def _obvious(

@@ -31,7 +31,7 @@ from vit4icd.storage import (
 from vit4icd.types import DescriptorSet, Pairs
 
 names = st.lists(
-    st.text(st.characters(blacklist_characters="\x00/", blacklist_categories=("Cs",)), min_size=1),
+    st.text(st.characters(exclude_characters="\x00/", exclude_categories=["Cs"]), min_size=1),
     unique_by=lambda name: name,
     min_size=1,
     max_size=6,
