@@ -162,7 +162,7 @@ def test_keeps_all_pixels_when_it_shuffles_them() -> None:
 
 
 def test_pastes_the_picture_where_it_says() -> None:
-    box = {"opacity": 1.0, "width": 0.5, "height": 0.5, "x": 0.25, "y": 0.25}
+    box: dict[str, Any] = {"opacity": 1.0, "width": 0.5, "height": 0.5, "x": 0.25, "y": 0.25}
     pasted = _apply("underlay", **box)
     donor = apply_plan(_donor(0), (), donors=_donor, size=64)
     assert np.abs(pasted[:14].astype(int) - donor[:14]).mean() < 8

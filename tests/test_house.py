@@ -1,6 +1,7 @@
 """The house itself: small rooms, documented verbs and fields, a light front door."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import vit4icd
 from vit4icd import cli
 
 ROOT = Path(__file__).parents[1]
+GOLDEN = Path(__file__).parent / "data" / "golden"
 ROOMS = sorted((ROOT / "src" / "vit4icd").rglob("*.py"))
 
 
@@ -90,6 +92,48 @@ def test_shows_the_two_commands_first() -> None:
     first = (ROOT / "README.md").read_text("utf-8").split("\n## ")[0]
     assert "make demo" in first
     assert "make test" in first
+
+
+def _public_names() -> str:
+    return "".join(f"{_name(room)}: {' '.join(_exported(room))}\n" for room in ROOMS)
+
+
+def _exported(room: Path) -> list[str]:
+    for node in ast.parse(room.read_text("utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return list(ast.literal_eval(node.value))
+    return []
+
+
+def test_keeps_its_public_names() -> None:
+    """A change here breaks someone: say so in CHANGELOG.md, then run scripts/golden.py."""
+    assert _public_names() == (GOLDEN / "public_names.txt").read_text("utf-8")
+
+
+@pytest.mark.parametrize("verb", ["", *cli.VERBS])
+def test_keeps_its_help(verb: str) -> None:
+    words = [sys.executable, "-m", "vit4icd", *filter(None, [verb]), "--help"]
+    environment = {**os.environ, "COLUMNS": "80", "NO_COLOR": "1"}
+    done = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout == (GOLDEN / f"help-{verb or 'all'}.txt").read_text("utf-8")
+
+
+def test_documents_the_edits_as_they_are() -> None:
+    sys.path.insert(0, str(ROOT / "scripts"))
+    try:
+        from document_edits import page
+    finally:
+        sys.path.pop(0)
+    assert page() == (ROOT / "docs" / "edits.md").read_text("utf-8")
+
+
+def test_lists_every_room_in_the_architecture() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    for room in ROOMS:
+        parts = room.relative_to(ROOT / "src" / "vit4icd").parts
+        if room.name.startswith("__") or (len(parts) > 1 and parts[0] != "train"):
+            continue
+        assert room.name in page, room
 
 
 def test_names_the_licence_of_every_demo_picture() -> None:
