@@ -1,18 +1,21 @@
 """Edited copies written as files, in the original's offline layout; training reads them back."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
 
 from vit4icd.datasets import ImageSource, open_images
 from vit4icd.edits import EditConfig, contact_sheet, edited_copy, official_config
-from vit4icd.errors import ConfigError, ImageError
+from vit4icd.errors import ConfigError, DataError, ImageError
 from vit4icd.images import read_image, resize, to_gray, write_image
 from vit4icd.storage import atomic_path
 
 __all__ = ["CopiesSummary", "prepare_copies", "write_contact_sheet"]
+
+Picture = UInt8[np.ndarray, "_ _ 3"]
 
 _QUALITY = 100  # JPEG quality of the original's files
 
@@ -51,29 +54,18 @@ def prepare_copies(
     if n_copies < 0:
         raise ConfigError(f"n_copies must be at least 0, not {n_copies}")
     out.mkdir(parents=True, exist_ok=True)
+    job = _Job(source=source, size=size, gray=gray, config=config or official_config(), seed=seed)
     n_written = n_reused = 0
     skipped: list[tuple[str, str]] = []
     for label in range(len(source)):
-        paths = [out / f"{label}_{j}.jpg" for j in range(n_copies + 1)]
-        missing = [j for j, path in enumerate(paths) if not path.exists()]
+        paths = {j: out / f"{label}_{j}.jpg" for j in range(n_copies + 1)}
+        missing = {j: path for j, path in paths.items() if not path.exists()}
         n_reused += len(paths) - len(missing)
         try:
-            image = read_image(source.read(label)) if missing else None
+            job.write(label, missing)
+            n_written += len(missing)
         except ImageError as error:
             skipped.append((source.names[label], error.reason))
-            image = None
-        if image is not None:
-            for j in missing:
-                edit_rng = np.random.default_rng((seed, label, j))
-                picture = (
-                    _copy(image, source, label, config or official_config(), size, edit_rng)
-                    if j
-                    else resize(image, size, size)
-                )
-                with atomic_path(paths[j]) as temporary:
-                    shown = to_gray(picture) if gray else picture
-                    write_image(temporary, shown, suffix=".jpg", quality=_QUALITY)
-                n_written += 1
         if progress is not None:
             progress(label + 1, len(source))
     return CopiesSummary(n_written=n_written, n_reused=n_reused, skipped=tuple(skipped))
@@ -98,20 +90,44 @@ def write_contact_sheet(image: Path, out: Path, *, donors: Path | None = None) -
         write_image(temporary, sheet, suffix=out.suffix)
 
 
-def _copy(
-    image: np.ndarray,
-    source: ImageSource,
-    label: int,
-    config: EditConfig,
-    size: int,
-    edit_rng: np.random.Generator,
-) -> np.ndarray:
-    def donor(number: int) -> np.ndarray:
-        for turn in range(len(source)):
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Job:
+    """How the files of a class are made from its picture."""
+
+    source: ImageSource
+    size: int
+    gray: bool
+    config: EditConfig
+    seed: int
+
+    def write(self, label: int, paths: Mapping[int, Path]) -> None:
+        """Write the plain picture (number 0) and edited copies of a class."""
+        if not paths:
+            return
+        image = read_image(self.source.read(label))
+        for number, path in paths.items():
+            picture = self._copy(image, label, number) if number else self._plain(image)
+            with atomic_path(path) as temporary:
+                shown = to_gray(picture) if self.gray else picture
+                write_image(temporary, shown, suffix=".jpg", quality=_QUALITY)
+
+    def _plain(self, image: Picture) -> Picture:
+        return resize(image, self.size, self.size)
+
+    def _copy(self, image: Picture, label: int, number: int) -> Picture:
+        return edited_copy(
+            image,
+            edit_rng=np.random.default_rng((self.seed, label, number)),
+            config=self.config,
+            donors=self._donor,
+            size=self.size,
+        )
+
+    def _donor(self, number: int) -> Picture:
+        """Return the first readable picture from this number on."""
+        for turn in range(len(self.source)):
             try:
-                return read_image(source.read((number + turn) % len(source)))
+                return read_image(self.source.read((number + turn) % len(self.source)))
             except ImageError:
                 continue
-        return image
-
-    return edited_copy(image, edit_rng=edit_rng, config=config, donors=donor, size=size)
+        raise DataError("no picture can be read")

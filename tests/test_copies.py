@@ -1,0 +1,48 @@
+"""Copies as files: the official layout, whoever makes which file, whatever is broken."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vit4icd.copies import prepare_copies
+from vit4icd.datasets import open_classes, open_images
+from vit4icd.errors import ConfigError
+from vit4icd.images import read_image, resize, to_gray
+
+
+def test_writes_a_layout_that_training_reads(pictures: Path, tmp_path: Path) -> None:
+    summary = prepare_copies(open_images([pictures]), tmp_path / "out", n_copies=3, size=32)
+    assert (summary.n_written, summary.n_reused, summary.skipped) == (80, 0, ())
+    classes = open_classes(tmp_path / "out")
+    assert classes.n_classes == 20
+    assert np.bincount(classes.labels).tolist() == [4] * 20
+
+
+def test_writes_the_plain_picture_first_in_gray(pictures: Path, tmp_path: Path) -> None:
+    prepare_copies(open_images([pictures]), tmp_path / "out", n_copies=0, size=32)
+    found = read_image(tmp_path / "out" / "5_0.jpg")
+    plain = to_gray(resize(read_image(pictures / "005.jpg"), 32, 32))
+    assert np.abs(found.astype(int) - plain).max() <= 3
+
+
+def test_makes_the_same_files_in_any_order(pictures: Path, tmp_path: Path) -> None:
+    source = open_images([pictures])
+    prepare_copies(source, tmp_path / "a", n_copies=2, size=32, seed=4)
+    prepare_copies(source, tmp_path / "b", n_copies=1, size=32, seed=4)
+    again = prepare_copies(source, tmp_path / "b", n_copies=2, size=32, seed=4)
+    assert again.n_reused == 40
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+
+
+def test_lists_pictures_that_cannot_be_read(pictures: Path, tmp_path: Path) -> None:
+    (pictures / "000.jpg").write_bytes(b"broken")
+    summary = prepare_copies(open_images([pictures]), tmp_path / "out", n_copies=6, size=32)
+    assert summary.skipped == ((str(pictures / "000.jpg"), "unsupported_format"),)
+    assert summary.n_written == 19 * 7
+
+
+def test_refuses_a_negative_number(pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="-1"):
+        prepare_copies(open_images([pictures]), tmp_path, n_copies=-1)
