@@ -144,9 +144,16 @@ def test_imports_and_exports_model_folders(tmp_path: Path) -> None:
     torch.save(dict(state), tmp_path / "lite0.pth")
     folder, again = tmp_path / "model", tmp_path / "again"
     assert _run("import-weights", tmp_path / "lite0.pth", "--out", folder) == 0
-    assert _run("export", folder, "--out", again, "--image-size", 64, "--half") == 0
+    assert (
+        _run(
+            "export", folder, "--out", again, "--image-size", 64, "--half", "--threshold", "P90=0.5"
+        )
+        == 0
+    )
     card = json.loads((again / "model.json").read_text())
     assert card["preprocessing"]["image_size"] == 64
+    assert card["thresholds"] == {"P90": 0.5}
+    assert _run("export", folder, "--out", again, "--threshold", "P90") == 1
     assert card["provenance"].startswith("ImageNet EfficientNet-Lite0")
 
 

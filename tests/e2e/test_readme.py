@@ -23,6 +23,18 @@ def _commands(heading: str) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in block[1].splitlines() if line]
 
 
+def test_compares_two_pictures_as_the_readme_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(DEMO / "photographs" / "cat.jpg", tmp_path / "a.jpg")
+    shutil.copy(DEMO / "photographs" / "cat.jpg", tmp_path / "b.jpg")
+    block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    assert block is not None
+    monkeypatch.chdir(tmp_path)
+    exec(block[1], {})
+    assert capsys.readouterr().out.startswith("similarity 1.000, copy above 0.")
+
+
 def _run(words: list[str], folder: Path) -> None:
     assert words[0] == "vit4icd"
     environment = {**os.environ, "COLUMNS": "80"}

@@ -87,6 +87,7 @@ def export(
     image_size: int | None = None,
     half: bool = False,
     licence: str | None = None,
+    threshold: tuple[str, ...] = (),
     torch_weights: bool = True,
 ) -> int:
     """Write a model folder anew: at another image size, in half precision, without torch weights.
@@ -97,12 +98,19 @@ def export(
         image_size: Pixels of the square input; a ViT's positions are interpolated.
         half: Store the weights in half precision.
         licence: Licence to state; the folder's own by default.
+        threshold: NAME=SCORE, a threshold to state, such as P90=0.6 for 90 % precision.
         torch_weights: Keep model.safetensors too.
     """
     from vit4icd.train import command
 
     card = command.export(
-        model, out, image_size=image_size, half=half, licence=licence, torch_weights=torch_weights
+        model,
+        out,
+        image_size=image_size,
+        half=half,
+        licence=licence,
+        thresholds=threshold,
+        torch_weights=torch_weights,
     )
     talk.print(f"{out}: fingerprint {card.fingerprint}")
     return 0

@@ -115,11 +115,13 @@ def export(
     image_size: int | None = None,
     half: bool = False,
     licence: str | None = None,
+    thresholds: Sequence[str] = (),
     torch_weights: bool = True,
 ) -> ModelCard:
-    """Write a model folder anew with another image size, precision or set of files.
+    """Write a model folder anew with another image size, precision, thresholds or set of files.
 
     Raises:
+        ConfigError: a threshold that is not NAME=SCORE.
         FormatError: the folder has no torch weights.
         WeightsError: the exported model disagrees with torch.
     """
@@ -135,9 +137,18 @@ def export(
         licence=licence or card.licence,
         config=card.config,
         seed=card.seed,
+        thresholds={**card.thresholds, **dict(map(_threshold, thresholds))},
         half=half,
         with_torch_weights=torch_weights,
     )
+
+
+def _threshold(text: str) -> tuple[str, float]:
+    name, _, score = text.partition("=")
+    try:
+        return name, float(score)
+    except ValueError as error:
+        raise ConfigError(f"--threshold is NAME=SCORE, such as P90=0.6, not {text!r}") from error
 
 
 def _start(text: str) -> tuple[StageName, Path]:

@@ -44,6 +44,7 @@ def export(
     licence: str,
     config: Mapping[str, Any] | None = None,
     seed: int | None = None,
+    thresholds: Mapping[str, float] | None = None,
     half: bool = False,
     with_torch_weights: bool = True,
 ) -> ModelCard:
@@ -66,7 +67,12 @@ def export(
         _require_parity(model, preprocessing.image_size, temporary / "model.onnx")
         if with_torch_weights:
             save_file(_contiguous(model), temporary / "model.safetensors")
-        card = _card(model, preprocessing, temporary, provenance, licence, config or {}, seed)
+        card = replace(
+            _card(model, preprocessing, temporary, provenance, licence),
+            config=config or {},
+            seed=seed,
+            thresholds=thresholds or {},
+        )
         write_model_card(temporary, card)
         _replace(temporary, folder)
     finally:
@@ -185,8 +191,6 @@ def _card(
     folder: Path,
     provenance: str,
     licence: str,
-    config: Mapping[str, Any],
-    seed: int | None,
 ) -> ModelCard:
     files = {path.name: file_sha256(path) for path in sorted(folder.iterdir())}
     architecture = model.architecture.to_json()
@@ -198,8 +202,6 @@ def _card(
         files=files,
         provenance=provenance,
         licence=licence,
-        config=config,
-        seed=seed,
     )
 
 
