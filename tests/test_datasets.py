@@ -4,6 +4,8 @@ import io
 import os
 import pickle
 import tarfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vit4icd import datasets
 from vit4icd.datasets import (
     class_balanced_order,
     open_classes,
@@ -67,6 +70,82 @@ def test_chains_files_folders_and_shards(tmp_path: Path) -> None:
     ]
 
 
+def test_finds_shards_below_a_folder_before_its_pictures(tmp_path: Path) -> None:
+    _touch(tmp_path, "a.jpg", "b/c.jpg")
+    _shard(tmp_path / "z.tar", "1.jpg")
+    _shard(tmp_path / "b" / "y.tar", "2.jpg")
+    _shard(tmp_path / ".hidden.tar", "3.jpg")
+    names = [Path(name).name for name in open_images([tmp_path]).names]
+    assert names == ["1.jpg", "2.jpg", "a.jpg", "c.jpg"]
+
+
+def test_passes_members_of_shards_over_that_are_no_pictures(tmp_path: Path) -> None:
+    path = tmp_path / "s.tar"
+    with tarfile.open(path, "w") as tar:
+        for name in ("._a.jpg", "a.json", "a.jpg", "dir.jpg", "link.jpg"):
+            member = tarfile.TarInfo(name)
+            member.size = 1
+            if name == "dir.jpg":
+                member.type, member.size = tarfile.DIRTYPE, 0
+            if name == "link.jpg":
+                member.type, member.size, member.linkname = tarfile.SYMTYPE, 0, "/etc/passwd"
+            tar.addfile(member, io.BytesIO(b"x"))
+    assert open_images([path]).names == ["s.tar/a.jpg"]
+
+
+def test_reads_shards_in_any_order_from_threads_and_after_pickling(tmp_path: Path) -> None:
+    names = [f"{number:03d}.jpg" * (number % 7 + 1) for number in range(60)]
+    source = open_images([_shard(tmp_path / "s.tar", *names)])
+    rows = np.random.default_rng(0).permutation(np.repeat(np.arange(60), 5))
+    for reader in (source, pickle.loads(pickle.dumps(source))):
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(reader.read, rows.tolist()))
+        assert found == [names[row].encode() for row in rows]
+
+
+def test_says_when_a_shard_is_cut_or_shrinks(tmp_path: Path) -> None:
+    path = _shard(tmp_path / "s.tar", "x.jpg" * 40, "y.jpg" * 40)
+    source = open_images([path])
+    os.truncate(path, 512 + 100)
+    with pytest.raises(FormatError, match=r"s\.tar"):
+        open_images([path])
+    with pytest.raises(ImageError, match="ends inside") as caught:
+        source.read(0)
+    assert caught.value.reason == "truncated"
+
+
+def test_refuses_to_read_more_bytes_than_a_picture_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = open_images([_shard(tmp_path / "s.tar", "x.jpg")])
+    monkeypatch.setattr(datasets, "MAX_BYTES", 4)
+    with pytest.raises(ImageError) as caught:
+        source.read(0)
+    assert caught.value.reason == "too_many_bytes"
+
+
+def test_lists_names_once(tmp_path: Path) -> None:
+    _touch(tmp_path, "a.jpg", "b.jpg")
+    source = open_images([tmp_path])
+    assert source.names is source.names
+
+
+def test_says_when_a_folder_cannot_be_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _touch(tmp_path, "a/1.jpg", "secret/2.jpg")
+    listed = os.scandir
+
+    def scan(path: str) -> Iterator[os.DirEntry[str]]:
+        if str(path).endswith("secret"):  # the super-user may list anything
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    with pytest.raises(DataError, match="secret.*Permission denied"):
+        open_images([tmp_path])
+
+
 def test_says_what_is_missing_or_broken(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"gone\.jpg"):
         open_images([tmp_path / "gone.jpg"])
@@ -104,6 +183,37 @@ def test_takes_a_class_per_sub_folder_or_per_picture(tmp_path: Path) -> None:
         open_classes(tmp_path / "empty")
 
 
+def test_takes_linked_class_folders_but_no_hidden_ones(tmp_path: Path) -> None:
+    _touch(tmp_path, "elsewhere/cat/1.jpg", "data/dog/1.jpg", "data/.cache/1.jpg")
+    (tmp_path / "data" / "cat").symlink_to(tmp_path / "elsewhere" / "cat")
+    source = open_classes(tmp_path / "data")
+    assert [Path(name).parts[-2] for name in source.names] == ["cat", "dog"]
+
+
+def test_refuses_pictures_beside_class_folders(tmp_path: Path) -> None:
+    _touch(tmp_path, "cat/1.jpg", "dog/1.jpg", "stray.jpg")
+    with pytest.raises(DataError, match=r"stray\.jpg"):
+        open_classes(tmp_path)
+
+
+def test_gives_every_picture_of_shards_a_class_of_its_own(tmp_path: Path) -> None:
+    _touch(tmp_path, "loose.jpg")
+    (tmp_path / "more").mkdir()
+    _shard(tmp_path / "more" / "s.tar", "x.jpg", "y.jpg")
+    assert open_classes(tmp_path).labels.tolist() == [0, 1, 2]
+
+
+def test_fills_small_classes_from_their_other_pictures() -> None:
+    labels = np.array([0, 0, 0, 1])
+    for seed in range(20):
+        order = class_balanced_order(labels, order_rng=np.random.default_rng(seed))
+        rows = [row for row in order.tolist() if labels[row] == 0]
+        assert len(order) == 5
+        assert rows[0] not in rows[1:]
+        again = class_balanced_order(labels, order_rng=np.random.default_rng(seed))
+        assert order.tolist() == again.tolist()
+
+
 @given(st.lists(st.integers(1, 7), min_size=1, max_size=12), st.integers(0, 99), st.booleans())
 def test_visits_every_class_once_with_four_rows_in_a_row(
     sizes: list[int], seed: int, fill: bool
@@ -135,9 +245,18 @@ def test_reads_pairs_from_csv_relative_to_it(tmp_path: Path) -> None:
     (tmp_path / "pairs.csv").write_text("q/1.jpg,r/2.jpg\n")
     with pytest.raises(DataError, match=r"r/2\.jpg"):
         read_labelled_pairs(tmp_path / "pairs.csv")
-    (tmp_path / "pairs.csv").write_text("q/1.jpg\n")
-    with pytest.raises(FormatError, match=r"q/1\.jpg"):
+    (tmp_path / "pairs.csv").write_text("query,reference\nq/1.jpg\n")
+    with pytest.raises(FormatError, match=r"line 2: .*q/1\.jpg"):
         read_labelled_pairs(tmp_path / "pairs.csv")
+    (tmp_path / "pairs.csv").write_text("query,reference\n")
+    with pytest.raises(DataError, match="no pair"):
+        read_labelled_pairs(tmp_path / "pairs.csv")
+
+
+def test_reads_pairs_as_spreadsheets_write_them(tmp_path: Path) -> None:
+    _touch(tmp_path, "a, b.jpg", "r.jpg")
+    (tmp_path / "p.csv").write_bytes(b'\xef\xbb\xbfquery,reference\r\n"a, b.jpg",r.jpg\r\n\r\n')
+    assert list(read_labelled_pairs(tmp_path / "p.csv").queries) == [tmp_path / "a, b.jpg"]
 
 
 def _official_pairs(folder: Path, protocol: int) -> None:
@@ -174,3 +293,56 @@ def test_executes_nothing_in_a_pickle(tmp_path: Path) -> None:
     path.write_bytes(b"\x80\x04}garbage")
     with pytest.raises(FormatError):
         read_labelled_pairs(tmp_path)
+
+
+class _Anything:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("held", "named"),
+    [
+        ({"0": _Anything}, "GLOBAL"),
+        ({"0": ["a.jpg"]}, "EMPTY_LIST"),
+        ({"0": 1}, "BININT1"),
+        ({"0": None}, "NONE"),
+        ({"0": b"a"}, "BYTES|GLOBAL"),
+        ({"0": {"1": "a.jpg"}, "2": {"3": "b.jpg"}}, "dictionary of strings"),
+        ({0: "a.jpg"}, "BININT1"),
+        ("text", "dictionary"),
+    ],
+)
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_names_what_a_pickle_holds_besides_strings(
+    held: object, named: str, protocol: int, tmp_path: Path
+) -> None:
+    _official_pairs(tmp_path, 4)
+    path = tmp_path / "pull_gt_q_forimage.pickle"
+    path.write_bytes(pickle.dumps(held, protocol=protocol))
+    with pytest.raises(FormatError, match=named):
+        read_labelled_pairs(tmp_path)
+
+
+_NAMES = st.text(st.characters(codec="utf-8"), max_size=6)
+
+
+@given(st.dictionaries(_NAMES, _NAMES), st.integers(0, pickle.HIGHEST_PROTOCOL))
+def test_reads_a_dictionary_of_strings_as_pickle_does(
+    tmp_path_factory: pytest.TempPathFactory, held: dict[str, str], protocol: int
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "dictionary.pickle"
+    path.write_bytes(pickle.dumps(held, protocol=protocol))
+    found = datasets._read_dictionary(path)
+    assert list(found.items()) == list(held.items())
+
+
+@given(st.binary(max_size=40))
+def test_reads_no_opcode_it_does_not_know(
+    tmp_path_factory: pytest.TempPathFactory, junk: bytes
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "junk.pickle"
+    path.write_bytes(b"\x80\x04}(" + junk + b".")
+    try:
+        assert isinstance(datasets._read_dictionary(path), dict)
+    except FormatError as error:
+        assert "junk.pickle" in str(error)

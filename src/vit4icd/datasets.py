@@ -8,14 +8,14 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from pathlib import Path
-from typing import Protocol, runtime_checkable
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int64
 
 from vit4icd.errors import DataError, FormatError, ImageError
-from vit4icd.images import IMAGE_SUFFIXES
+from vit4icd.images import IMAGE_SUFFIXES, MAX_BYTES, read_bytes
 
 __all__ = [
     "ClassSource",
@@ -27,30 +27,8 @@ __all__ = [
     "read_labelled_pairs",
 ]
 
-_COPY_NAME = re.compile(r"(\d+)_(\d+)\.[A-Za-z]*g$")  # the official layout: {class}_{j}.jpg
-_DICTIONARY_OPCODES = frozenset(
-    [
-        "PROTO",
-        "FRAME",
-        "EMPTY_DICT",
-        "MARK",
-        "SETITEM",
-        "SETITEMS",
-        "MEMOIZE",
-        "BINPUT",
-        "LONG_BINPUT",
-        "PUT",
-        "BINGET",
-        "LONG_BINGET",
-        "GET",
-        "SHORT_BINUNICODE",
-        "BINUNICODE",
-        "BINUNICODE8",
-        "UNICODE",
-        "DICT",
-        "STOP",
-    ]
-)
+_COPY_NAME = re.compile(r"(\d+)_(\d+)\.[A-Za-z]*g")  # the official layout: {class}_{j}.jpg
+_MARK = object()  # where a run of items starts on the stack of a pickle
 
 
 @runtime_checkable
@@ -107,7 +85,7 @@ class LabelledPairs:
     """Files of edited copies and of the references they were made from, row by row.
 
     Raises:
-        DataError: columns of different lengths.
+        DataError: columns of different lengths, or no pair.
     """
 
     queries: Sequence[Path]
@@ -116,6 +94,8 @@ class LabelledPairs:
     def __post_init__(self) -> None:
         if len(self.queries) != len(self.references):
             raise DataError(f"{len(self.queries)} queries for {len(self.references)} references")
+        if not self.queries:
+            raise DataError("the data holds no pair")
 
     def __len__(self) -> int:
         return len(self.queries)
@@ -124,12 +104,14 @@ class LabelledPairs:
 def open_images(inputs: Sequence[Path]) -> ImageSource:
     """Open files, folders (with all below them) and tar shards as one sequence of pictures.
 
-    The order is that of the inputs, and sorted by path inside a folder. In folders, hidden entries,
-    symbolic links to folders and files without a picture's suffix are passed over; a file that is
-    named itself is always taken.
+    The order is that of the inputs. In a folder the shards come first, then the pictures; each by
+    folder, in sorted order, a folder's own files before its sub-folders. In folders and shards,
+    hidden entries and files without a picture's suffix are passed over, and so are symbolic links
+    to folders, which may lead in circles; a file that is named itself is always taken.
 
     Raises:
-        DataError: an input does not exist.
+        DataError: an input does not exist, or a folder cannot be listed.
+        FormatError: a shard that is not an uncompressed tar file, or is cut.
     """
     parts: list[ImageSource] = []
     for path in inputs:
@@ -153,16 +135,18 @@ def open_classes(path: Path) -> ClassSource:
     3. Anything else (pictures, tar shards): a class per picture.
 
     Raises:
-        DataError: there is nothing there, or no picture in it.
+        DataError: there is nothing there, no picture in it, or pictures beside sub-folders of
+            pictures, so that their classes cannot be told.
     """
     if path.is_dir():
         copies = sorted(str(file) for file in path.glob("*g") if _COPY_NAME.fullmatch(file.name))
         if copies:
             return _by_key(copies, [Path(name).name.split("_")[0] for name in copies])
-        folders = sorted(child for child in path.iterdir() if child.is_dir())
-        if folders and not any(path.glob("*.tar")):
-            names = [str(file) for folder in folders for file in _walk(folder)]
-            return _by_key(names, [Path(name).relative_to(path).parts[0] for name in names])
+        inside = [(key, file) for key, child in _sub_folders(path) for file in _walk(child)]
+        shards = [file for _, file in inside if file.suffix == ".tar"] or any(path.glob("*.tar"))
+        if inside and not shards:
+            _refuse_loose_pictures(path)
+            return _by_key([str(file) for _, file in inside], [key for key, _ in inside])
     images = open_images([path])
     return ClassSource(images=images, labels=np.arange(len(images), dtype=np.int64))
 
@@ -182,8 +166,8 @@ def class_balanced_order(
     """
     by_class = np.argsort(labels, kind="stable")
     sizes = np.bincount(labels)
-    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    order: list[np.ndarray] = []
+    starts = np.cumsum(sizes) - sizes
+    order = [np.empty(0, np.int64)]
     for label in order_rng.permutation(np.flatnonzero(sizes)):
         size = int(sizes[label])
         if size == 1:
@@ -193,11 +177,9 @@ def class_balanced_order(
         else:
             first = order_rng.integers(size)
             others = np.delete(np.arange(size), first)
-            enough = len(others) >= per_class
-            rest = order_rng.choice(others, per_class - 1, replace=not enough)
-            picks = np.concatenate([[first], rest])
+            picks = np.concatenate([[first], order_rng.choice(others, per_class - 1)])
         order.append(by_class[starts[label] + picks])
-    return np.concatenate(order).astype(np.int64)
+    return np.concatenate(order)
 
 
 def read_labelled_pairs(path: Path) -> LabelledPairs:
@@ -221,24 +203,18 @@ def read_labelled_pairs(path: Path) -> LabelledPairs:
     return pairs
 
 
-@dataclass(frozen=True, slots=True)
 class _Files:
-    paths: Sequence[Path]
+    """Files read as they are asked for."""
 
-    @property
-    def names(self) -> Sequence[str]:
-        return [str(path) for path in self.paths]
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+        self.names: Sequence[str] = [str(path) for path in paths]
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.names)
 
     def read(self, index: int) -> bytes:
-        try:
-            return self.paths[index].read_bytes()
-        except FileNotFoundError as error:
-            raise ImageError("missing", "there is no such file") from error
-        except OSError as error:
-            raise ImageError("unreadable_file", f"cannot be read: {error.strerror}") from error
+        return read_bytes(self._paths[index])
 
 
 class _Shard:
@@ -248,7 +224,11 @@ class _Shard:
         self.path = path
         try:
             with tarfile.open(path, "r:") as tar:
-                members = [m for m in tar if m.isfile() and _is_picture(m.name)]
+                members = [
+                    member
+                    for member in tar
+                    if member.isfile() and not member.issparse() and _is_picture(member.name)
+                ]
         except (tarfile.TarError, OSError) as error:
             raise FormatError(f"{_shown(path)} is not an uncompressed tar file: {error}") from error
         self.names: Sequence[str] = [f"{path.name}/{member.name}" for member in members]
@@ -259,6 +239,8 @@ class _Shard:
 
     def read(self, index: int) -> bytes:
         offset, size = self._extents[index]
+        if size > MAX_BYTES:
+            raise ImageError("too_many_bytes", f"{size} bytes exceed the limit of {MAX_BYTES}")
         try:
             with self.path.open("rb") as file:
                 file.seek(offset)
@@ -289,22 +271,44 @@ class _Chain:
 
 def _open_folder(folder: Path) -> Iterator[ImageSource]:
     files = list(_walk(folder))
-    for shard in sorted(folder.glob("*.tar")):
-        yield _Shard(shard)
-    if files:
-        yield _Files(files)
+    yield from (_Shard(file) for file in files if file.suffix == ".tar")
+    pictures = [file for file in files if file.suffix != ".tar"]
+    if pictures:
+        yield _Files(pictures)
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    for parent, folders, files in os.walk(folder):
+    """Yield the pictures and shards of a folder and of all below it."""
+    for parent, folders, files in os.walk(folder, onerror=_refuse_folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if not name.startswith(".") and _is_picture(name):
-                yield Path(parent, name)
+        yield from (
+            Path(parent, name)
+            for name in sorted(files)
+            if _is_picture(name) or (name.endswith(".tar") and not name.startswith("."))
+        )
+
+
+def _refuse_folder(error: OSError) -> None:
+    raise DataError(f"the folder {error.filename!r} cannot be listed: {error.strerror}")
 
 
 def _is_picture(name: str) -> bool:
-    return Path(name).suffix.lower() in IMAGE_SUFFIXES
+    path = PurePosixPath(name)
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
+def _sub_folders(path: Path) -> list[tuple[str, Path]]:
+    children = sorted(child for child in path.iterdir() if not child.name.startswith("."))
+    return [(child.name, child) for child in children if child.is_dir()]
+
+
+def _refuse_loose_pictures(path: Path) -> None:
+    loose = min((file.name for file in path.iterdir() if _is_picture(file.name)), default=None)
+    if loose is not None:
+        raise DataError(
+            f"{_shown(path)} holds sub-folders (a class each) and also the picture {loose!r}, "
+            "whose class cannot be told: move it into one of them"
+        )
 
 
 def _by_key(names: Sequence[str], keys: Sequence[str]) -> ClassSource:
@@ -315,14 +319,21 @@ def _by_key(names: Sequence[str], keys: Sequence[str]) -> ClassSource:
 
 def _pairs_of_csv(path: Path) -> LabelledPairs:
     queries, references = [], []
-    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        for row in csv.reader(file):
-            if not row or row == ["query", "reference"]:
-                continue
-            if len(row) != 2 or not all(row):
-                raise FormatError(f"{_shown(path)}: expected query,reference but found {row}")
-            queries.append(path.parent / row[0])
-            references.append(path.parent / row[1])
+    with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+        reader = csv.reader(file)
+        try:
+            for row in reader:
+                if not row or row == ["query", "reference"]:
+                    continue
+                if len(row) != 2 or not all(row):
+                    raise FormatError(
+                        f"{_shown(path)}, line {reader.line_num}: expected query,reference "
+                        f"but found {row}"
+                    )
+                queries.append(path.parent / row[0])
+                references.append(path.parent / row[1])
+        except csv.Error as error:
+            raise FormatError(f"{_shown(path)}, line {reader.line_num}: {error}") from error
     return LabelledPairs(queries=queries, references=references)
 
 
@@ -339,39 +350,45 @@ def _pairs_of_folders(folder: Path) -> LabelledPairs:
 
 
 def _read_dictionary(path: Path) -> dict[str, str]:
-    """Read a pickled dict[str, str] from its opcodes; nothing in the file is executed."""
-    strings: list[str] = []
-    memo: dict[int, str | None] = {}
-    last: str | None = None
+    """Read a pickled dict[str, str] on a stack of our own; nothing in the file is executed."""
+    stack: list[Any] = []
+    memo: dict[int, Any] = {}
     try:
         for opcode, argument, _ in pickletools.genops(path.read_bytes()):
-            if opcode.name not in _DICTIONARY_OPCODES:
-                raise FormatError(
-                    f"{_shown(path)} holds more than a dictionary of strings: {opcode.name}"
-                )
-            if "UNICODE" in opcode.name:
-                last = str(argument)
-                strings.append(last)
-            elif opcode.name == "MEMOIZE":
-                memo[len(memo)] = last
-            elif opcode.name.endswith("PUT"):
-                memo[int(str(argument))] = last
-            elif opcode.name.endswith("GET"):
-                last = memo.get(int(str(argument)))
-                strings.append(_known(last, path))
-            else:
-                last = None
-    except (OSError, ValueError) as error:
-        raise FormatError(f"{_shown(path)} is not a readable pickle: {error}") from error
-    if len(strings) % 2:
-        raise FormatError(f"{_shown(path)} has a key without a value")
-    return dict(zip(strings[::2], strings[1::2], strict=True))
+            _carry_out(opcode.name, argument, stack, memo)
+        (found,) = stack
+        if not all(isinstance(text, str) for pair in found.items() for text in pair):
+            raise FormatError("it holds more than a dictionary of strings")
+    except (FormatError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise FormatError(f"{_shown(path)} is not a pickled dictionary: {error}") from error
+    return cast("dict[str, str]", found)
 
 
-def _known(text: str | None, path: Path) -> str:
-    if text is None:
-        raise FormatError(f"{_shown(path)} holds more than a dictionary of strings: a reference")
-    return text
+def _carry_out(opcode: str, argument: Any, stack: list[Any], memo: dict[int, Any]) -> None:
+    match opcode:
+        case "PROTO" | "FRAME" | "STOP":
+            pass
+        case "EMPTY_DICT":
+            stack.append({})
+        case "MARK":
+            stack.append(_MARK)
+        case "SHORT_BINUNICODE" | "BINUNICODE" | "BINUNICODE8" | "UNICODE":
+            stack.append(argument)
+        case "MEMOIZE" | "BINPUT" | "LONG_BINPUT" | "PUT":
+            memo[len(memo) if argument is None else argument] = stack[-1]
+        case "BINGET" | "LONG_BINGET" | "GET":
+            stack.append(memo[argument])
+        case "SETITEM":
+            stack[-3].update([stack[-2:]])
+            del stack[-2:]
+        case "SETITEMS" | "DICT":
+            start = len(stack) - stack[::-1].index(_MARK)
+            items = zip(stack[start::2], stack[start + 1 :: 2], strict=True)
+            found = {} if opcode == "DICT" else stack[start - 2]
+            found.update(items)
+            stack[start - (1 if opcode == "DICT" else 2) :] = [found]
+        case _:
+            raise FormatError(f"it holds more than a dictionary of strings: {opcode}")
 
 
 def _shown(path: Path) -> str:
