@@ -33,6 +33,7 @@ __all__ = ["export", "load_model"]
 
 _PARITY = 1e-4  # how far the cosine of torch's and ONNX Runtime's descriptors may be below 1
 _OPSET = 20
+_HALVED_FROM = 16_384  # values; smaller tensors (norms, depthwise kernels) stay in single precision
 
 
 def export(
@@ -143,10 +144,10 @@ def _write_onnx(model: DescriptorModel, image_size: int, path: Path, *, half: bo
 
 
 def _store_in_half(proto: onnx.ModelProto) -> None:
-    """Store float32 weights as float16 and cast them back when the model is loaded."""
+    """Store large float32 weights as float16, cast back when the model is loaded."""
     graph, casts = proto.graph, []
     for index, tensor in enumerate(list(graph.initializer)):
-        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < 256:
+        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < _HALVED_FROM:
             continue
         stored = numpy_helper.to_array(tensor).astype(np.float16)
         name = tensor.name
