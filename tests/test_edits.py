@@ -1,6 +1,7 @@
 """Edits: seeded, replayable, the right size, and doing what their names say."""
 
 import json
+import string
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from vit4icd.edits import (
     official_config,
     robust_config,
 )
-from vit4icd.edits.geometry import matrix_rotate, warp
+from vit4icd.edits.geometry import Move, move
 from vit4icd.errors import ConfigError
 from vit4icd.images import resize
 
@@ -142,9 +143,95 @@ def test_cuts_the_crop_out_of_the_right_place() -> None:
 def test_rotates_without_borders() -> None:
     white = np.full((90, 120, 3), 255, np.uint8)
     for degrees in range(-180, 181, 15):
-        matrix = matrix_rotate({"degrees": degrees}, 120 / 90)
-        turned = warp(white, matrix, size=64, fill=(0, 0, 0))
+        plan: EditPlan = (("rotate", {"degrees": degrees}),)
+        turned = apply_plan(white, plan, donors=_donor, size=64)
         assert turned[1:-1, 1:-1].min() > 200
+
+
+MOVES: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("crop", {"width": 0.5, "height": 0.4, "left": 0.3, "top": 0.2}),
+    ("pad", {"width": 0.3, "height": 0.1, "fill": [250, 0, 0]}),
+    ("rotate", {"degrees": 25.0}),
+    ("skew", {"slope": 0.4, "vertical": False, "fill": [0, 250, 0]}),
+    ("flip_horizontally", {}),
+    ("pad_square", {"fill": [0, 0, 250]}),
+    ("perspective", {"corners": [[0.1, 0], [-0.1, 0.1], [0, 0], [0, -0.2]], "fill": [9, 9, 9]}),
+)
+
+
+@pytest.mark.parametrize("first", range(len(MOVES)))
+@pytest.mark.parametrize("second", range(len(MOVES)))
+def test_moves_at_once_as_it_moves_one_after_another(first: int, second: int) -> None:
+    moves: list[Move] = []
+    for name, params in (MOVES[first], MOVES[second], MOVES[(first + second) % len(MOVES)]):
+        matrix = EDITS[name].matrix
+        assert matrix is not None
+        red, green, blue = params.get("fill", (0, 0, 0))
+        moves.append((matrix(params, 4 / 3), (red, green, blue)))
+    at_once = move(PICTURE, moves, size=320)
+    singly = PICTURE
+    for step in moves:
+        singly = move(singly, [step], size=640)
+    singly = move(singly, [], size=320)
+    far_off = np.abs(at_once.astype(int) - singly).max(axis=2) > 60
+    assert far_off.mean() < 0.02  # seams: borders start within a pixel of their place
+
+
+def test_does_not_bring_back_what_a_crop_cut_away() -> None:
+    picture = np.full((60, 60, 3), 255, np.uint8)
+    picture[15:45, 15:45] = 100
+    window = {"width": 0.5, "height": 0.5, "left": 0.25, "top": 0.25}
+    border = {"width": 0.5, "height": 0.5, "fill": [0, 0, 0]}
+    plan: EditPlan = (("crop", window), ("pad", border))
+    framed = apply_plan(picture, plan, donors=_donor, size=64)
+    assert framed.max() <= 110
+    assert framed[:14].max() == 0
+    assert (framed[20:44, 20:44] == 100).all()
+
+
+def test_shows_each_border_in_its_own_colour() -> None:
+    border = {"width": 0.5, "height": 0.5}
+    plan: EditPlan = (
+        ("pad", border | {"fill": [200, 0, 0]}),
+        ("pad", border | {"fill": [0, 0, 200]}),
+    )
+    framed = apply_plan(PICTURE, plan, donors=_donor, size=64)
+    assert framed[4, 4].tolist() == [0, 0, 200]
+    assert framed[20, 20].tolist() == [200, 0, 0]
+
+
+def test_shears_by_the_slope_in_pixels() -> None:
+    picture = np.zeros((64, 64, 3), np.uint8)
+    picture[:, 31:33] = 255
+    params = {"slope": 0.5, "vertical": False, "fill": [0, 0, 0]}
+    sheared = apply_plan(picture, (("skew", params),), donors=_donor, size=64)[..., 0].astype(float)
+    columns = sheared @ np.arange(64) / sheared.sum(axis=1)
+    np.testing.assert_allclose(columns[0] - columns[-1], 0.5 * 63, atol=0.5)
+
+
+def test_never_folds_the_picture_in_perspective() -> None:
+    for seed in range(300):
+        params = EDITS["perspective"].draw(np.random.default_rng(seed), 1.0)
+        corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) + params["corners"]
+        sides = np.roll(corners, -1, 0) - corners
+        after = np.roll(sides, -1, 0)
+        assert (sides[:, 0] * after[:, 1] > sides[:, 1] * after[:, 0]).all()
+
+
+def test_averages_a_long_side_that_shrinks() -> None:
+    stripes = np.zeros((40, 4000, 3), np.uint8)
+    stripes[:, ::2] = 255
+    shrunk = apply_plan(stripes, (), donors=_donor, size=64)
+    assert np.abs(shrunk.astype(int) - 127).max() < 12
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 400), st.integers(1, 400), st.integers(0, 10**6))
+def test_edits_pictures_of_any_shape(width: int, height: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    picture = rng.integers(0, 255, (height, width, 3)).astype(np.uint8)
+    copy = edited_copy(picture, edit_rng=rng, config=robust_config(), donors=_donor, size=40)
+    assert copy.shape == (40, 40, 3)
 
 
 def test_gives_gray_for_grayscale_and_inverts_twice_to_itself() -> None:
@@ -152,6 +239,42 @@ def test_gives_gray_for_grayscale_and_inverts_twice_to_itself() -> None:
     assert (gray[..., 0] == gray[..., 1]).all()
     inverted = _apply("channel_change", kind="invert", inverted=[True] * 3)
     np.testing.assert_array_equal(255 - inverted, PLAIN)
+
+
+def test_turns_saturation_to_gray_and_keeps_luma_when_it_jitters() -> None:
+    same: dict[str, Any] = {"brightness": 1.0, "contrast": 1.0, "hue": 0.0}
+    gray = _apply("colour_jitter", saturation=0.0, **same)
+    np.testing.assert_allclose(gray, _apply("grayscale"), atol=1)
+    assert np.abs(_apply("colour_jitter", saturation=1.0, **same).astype(int) - PLAIN).max() <= 6
+
+
+def test_adds_noise_of_the_drawn_mean_and_variance() -> None:
+    middle = np.full((128, 128, 3), 100, np.uint8)
+    params = {"mean": 0.1, "variance": 0.01, "seed": 4}
+    noise = apply_plan(middle, (("noise", params),), donors=_donor, size=128) / 255 - 100 / 255
+    assert noise.mean() == pytest.approx(0.1, abs=0.002)
+    assert noise.var() == pytest.approx(0.01, rel=0.03)
+
+
+@pytest.mark.parametrize("n_colours", [2, 5, 16])
+def test_leaves_as_many_colours_as_drawn(n_colours: int) -> None:
+    colours = np.unique(_apply("palette", n_colours=n_colours).reshape(-1, 3), axis=0)
+    assert 1 < len(colours) <= n_colours
+
+
+@pytest.mark.parametrize("font", ["aileron", "simplex", "complex", "triplex", "script"])
+def test_writes_every_glyph_in_every_font(font: str) -> None:
+    ink: dict[str, Any] = {
+        "font": font,
+        "opacity": 1.0,
+        "colour": [255, 0, 255],
+        "size": 0.5,
+        "x": 0.1,
+        "y": 0.1,
+    }
+    drawn = {_apply("text", text=glyph, **ink).tobytes() for glyph in string.printable[:94]}
+    assert len(drawn) > 90  # but for look-alikes, no glyph is missing
+    assert PLAIN.tobytes() not in drawn
 
 
 def test_keeps_all_pixels_when_it_shuffles_them() -> None:
@@ -178,6 +301,14 @@ def test_redraws_copies_that_show_nothing() -> None:
     assert copy.shape == (32, 32, 3)
 
 
+def test_does_not_hide_a_copy_that_shows_nothing() -> None:
+    config = EditConfig(names=("brightness",), count_shares=(1.0,), hide_share=1.0)
+    gray = np.full((30, 30, 3), 127, np.uint8)
+    rng = np.random.default_rng(0)
+    copy = edited_copy(gray, edit_rng=rng, config=config, donors=_donor, size=32)
+    assert (copy == 127).all()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -185,6 +316,7 @@ def test_redraws_copies_that_show_nothing() -> None:
         ({"count_shares": (0.5, 0.2)}, "sum to 1"),
         ({"names": ("blur",), "count_shares": (0.5, 0.5)}, "at most 1"),
         ({"strength": 2.0}, "between 0 and 1"),
+        ({"count_shares": (1.5, -0.5)}, "not be negative"),
     ],
 )
 def test_refuses_configurations_that_make_no_sense(

@@ -5,6 +5,7 @@ coordinates (x to the right, y down). ``aspect`` is width / height of the pictur
 """
 
 import math
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -31,12 +32,17 @@ __all__ = [
     "matrix_pad",
     "matrix_pad_square",
     "matrix_perspective",
+    "matrix_resized_crop",
     "matrix_rotate",
     "matrix_skew",
-    "warp",
+    "move",
 ]
 
 Matrix = Float64[np.ndarray, "3 3"]
+Move = tuple[Matrix, tuple[int, int, int]]
+"""Where a picture goes, and the colour of what it leaves free."""
+
+_CORNERS = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float64)  # of the unit square, in turn
 
 
 def draw_flip(edit_rng: np.random.Generator, strength: float) -> Params:
@@ -55,16 +61,29 @@ def matrix_flip_vertically(params: Params, aspect: float) -> Matrix:
 
 
 def draw_resized_crop(edit_rng: np.random.Generator, strength: float) -> Params:
-    """Draw a window of 0.3 to 1 of the area with an aspect change of 3/4 to 4/3."""
-    area = 1 - edit_rng.uniform(0, 0.7) * strength
-    ratio = math.exp(edit_rng.uniform(math.log(3 / 4), math.log(4 / 3)))
-    return _window(edit_rng, math.sqrt(area * ratio), math.sqrt(area / ratio))
+    """Draw a window of 0.3 to 1 of the area, 3/4 to 4/3 as wide as high (torchvision's crop)."""
+    x, y = edit_rng.random(2)
+    return {
+        "area": float(1 - edit_rng.uniform(0, 0.7) * strength),
+        "ratio": math.exp(edit_rng.uniform(math.log(3 / 4), math.log(4 / 3))),
+        "x": float(x),
+        "y": float(y),
+    }
+
+
+def matrix_resized_crop(params: Params, aspect: float) -> Matrix:
+    """Make a window of known area and shape the whole picture."""
+    width = min(1.0, math.sqrt(params["area"] * params["ratio"] / aspect))
+    height = min(1.0, math.sqrt(params["area"] / params["ratio"] * aspect))
+    left, top = params["x"] * (1 - width), params["y"] * (1 - height)
+    return matrix_crop({"width": width, "height": height, "left": left, "top": top}, aspect)
 
 
 def draw_crop(edit_rng: np.random.Generator, strength: float) -> Params:
     """Draw a window that keeps 0.3 to 0.6 of the width and of the height."""
     width, height = 1 - edit_rng.uniform(0.4, 0.7, 2) * strength
-    return _window(edit_rng, float(width), float(height))
+    left, top = edit_rng.random(2) * (1 - width, 1 - height)
+    return {"width": float(width), "height": float(height), "left": float(left), "top": float(top)}
 
 
 def matrix_crop(params: Params, aspect: float) -> Matrix:
@@ -111,35 +130,36 @@ def matrix_pad(params: Params, aspect: float) -> Matrix:
 
 
 def draw_skew(edit_rng: np.random.Generator, strength: float) -> Params:
-    """Draw how far the top is pushed against the bottom, -2 to 2 quarters of the width."""
+    """Draw a slope of -2 to 2 and its direction."""
     return {
-        "shift": float(edit_rng.uniform(-2, 2) * strength / 4),
+        "slope": float(edit_rng.uniform(-2, 2) * strength),
         "vertical": bool(edit_rng.random() < 0.5),
-        "fill": _colour(edit_rng),
+        "fill": _border_colour(edit_rng),
     }
 
 
 def matrix_skew(params: Params, aspect: float) -> Matrix:
-    """Shear the picture and fit it in again."""
-    shift = params["shift"]
-    fit = 1 / (1 + abs(shift))
+    """Shear the picture about its centre; what leaves the frame is lost (AugLy's skew)."""
+    slope = params["slope"]
     if params["vertical"]:
-        return _about_centre(_affine(1, 0, 0, shift * fit, fit, 0))
-    return _about_centre(_affine(fit, shift * fit, 0, 0, 1, 0))
+        return _about_centre(_affine(1, 0, 0, -slope * aspect, 1, 0))
+    return _about_centre(_affine(1, -slope / aspect, 0, 0, 1, 0))
 
 
 def draw_perspective(edit_rng: np.random.Generator, strength: float) -> Params:
-    """Draw the corners' displacements, Gaussian of 10 to 50 px (of 256)."""
-    sigma = edit_rng.uniform(10, 50) / 256 * strength
-    moved = np.clip(edit_rng.normal(0, sigma, (4, 2)), -0.4, 0.4)
-    return {"corners": moved.tolist(), "fill": _colour(edit_rng)}
+    """Draw the corners' displacements: Gaussian of 10 to 50 px (of 256), less if they fold."""
+    moved = edit_rng.normal(0, edit_rng.uniform(10, 50) / 256 * strength, (4, 2))
+    while not _is_convex(_CORNERS + 1.1 * moved):
+        moved *= 0.8
+    return {"corners": moved.tolist(), "fill": _border_colour(edit_rng)}
 
 
 def matrix_perspective(params: Params, aspect: float) -> Matrix:
     """Move the four corners."""
-    corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32)
-    moved = corners + np.asarray(params["corners"], np.float32)
-    matrix: Matrix = cv2.getPerspectiveTransform(corners, moved).astype(np.float64)
+    moved = _CORNERS + np.asarray(params["corners"])
+    matrix: Matrix = cv2.getPerspectiveTransform(
+        _CORNERS.astype(np.float32), moved.astype(np.float32)
+    )
     return matrix
 
 
@@ -179,36 +199,84 @@ def apply_swirl(image: Image, params: Params) -> Image:
     )  # fmt: skip
 
 
-def warp(image: Image, matrix: Matrix, *, size: int, fill: tuple[int, int, int]) -> Image:
+def move(image: Image, moves: Sequence[Move], *, size: int) -> Image:
+    """Carry out moves in order with one warp onto ``size`` x ``size`` pixels.
+
+    The result is that of separate warps: what one move cuts away stays away, and each paints what
+    it leaves free in its own colour.
+    """
+    after = np.eye(3)  # what the moves from here on do together
+    for matrix, _ in moves:
+        after = matrix @ after
+    out = _warp(image, after, size=size)
+    for matrix, fill in moves:
+        if not _covers(after):
+            _paint_outside(out, after, fill)
+        after = after @ np.linalg.inv(matrix)
+    return out
+
+
+def _warp(image: Image, matrix: Matrix, *, size: int) -> Image:
     """Draw the picture's unit square through the matrix onto ``size`` x ``size`` pixels.
 
-    A picture that shrinks by more than half is averaged down first, so that nothing aliases.
+    A side that shrinks is averaged down first, so that nothing aliases. Outside of the square, the
+    picture's rim goes on.
     """
-    image = _shrunk(image, matrix, size)
+    image = _shrunk(np.ascontiguousarray(image), matrix, size)
     height, width = image.shape[:2]
     to_pixels = np.diag([size, size, 1.0]) @ matrix @ np.diag([1 / width, 1 / height, 1.0])
     centres = _affine(1, 0, -0.5, 0, 1, -0.5) @ to_pixels @ _affine(1, 0, 0.5, 0, 1, 0.5)
     return cv2.warpPerspective(
-        image, centres, (size, size), flags=cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_CONSTANT, borderValue=fill,
-    )  # fmt: skip
+        image, centres, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+
+
+def _is_convex(corners: Float64[np.ndarray, "4 2"]) -> bool:
+    """Return whether the corners, in turn, all bend to the same side as the unit square's."""
+    sides = np.roll(corners, -1, 0) - corners
+    following = np.roll(sides, -1, 0)
+    return bool((sides[:, 0] * following[:, 1] > sides[:, 1] * following[:, 0]).all())
+
+
+def _covers(matrix: Matrix) -> bool:
+    """Return whether the moved unit square covers the whole frame."""
+    x, y, w = np.linalg.inv(matrix) @ np.vstack([_CORNERS.T, np.ones(4)])
+    inside = np.stack([x / w, y / w])
+    return bool(inside.min() > -1e-6 and inside.max() < 1 + 1e-6)
+
+
+def _paint_outside(out: Image, matrix: Matrix, fill: tuple[int, int, int]) -> None:
+    """Fill what lies outside the moved unit square, in place."""
+    size = out.shape[0]
+    x, y, w = matrix @ np.vstack([_CORNERS.T, np.ones(4)])
+    corners = np.stack([x / w, y / w], axis=1) * size - 0.5
+    frame = _CORNERS * 3 * size - size
+    # Two outlines: the even-odd rule leaves the inner one alone. Coordinates carry 4 binary
+    # places.
+    outlines = [
+        np.round(np.clip(ring, -1e6, 1e6) * 16).astype(np.int32) for ring in (frame, corners)
+    ]
+    cv2.fillPoly(out, outlines, fill, cv2.LINE_AA, shift=4)
 
 
 def _shrunk(image: Image, matrix: Matrix, size: int) -> Image:
-    """Halve the picture until the warp at its centre shrinks it by less than a factor of 1.6."""
+    """Average each side down to 1.25 times what the warp at the picture's centre leaves of it."""
     height, width = image.shape[:2]
-    scale = abs(np.linalg.det(matrix[:2, :2])) ** 0.5 * size / (height * width) ** 0.5
-    factor = max(scale * 1.25, 16 / min(height, width))
-    if factor >= 0.8:
+    x, y, w = matrix @ (0.5, 0.5, 1.0)
+    slopes = (matrix[:2, :2] - np.outer((x / w, y / w), matrix[2, :2])) / w
+    wanted = 1.25 * size * np.linalg.norm(slopes, axis=0)
+    small = [
+        max(min(side, 16), round(float(pixels))) if pixels < 0.8 * side else side
+        for side, pixels in zip((width, height), wanted, strict=True)
+    ]
+    if small == [width, height]:
         return image
-    small = max(1, round(width * factor)), max(1, round(height * factor))
     return cv2.resize(image, small, interpolation=cv2.INTER_AREA)
 
 
-def _window(edit_rng: np.random.Generator, width: float, height: float) -> Params:
-    width, height = min(width, 1.0), min(height, 1.0)
-    left, top = edit_rng.random(2) * (1 - width, 1 - height)
-    return {"width": width, "height": height, "left": float(left), "top": float(top)}
+def _border_colour(edit_rng: np.random.Generator) -> list[int]:
+    """Draw black, as the sources of these edits leave borders, or in every second case a colour."""
+    return _colour(edit_rng) if edit_rng.random() < 0.5 else [0, 0, 0]
 
 
 def _colour(edit_rng: np.random.Generator) -> list[int]:

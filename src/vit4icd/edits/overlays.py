@@ -1,7 +1,7 @@
 """Edits that draw onto the picture or frame it: text, emoji, stripes, captions, screenshots.
 
 Every mark is drawn here: no fonts, emoji or templates of others are shipped. Text uses the font
-inside Pillow (Aileron, CC0).
+inside Pillow (Aileron, CC0; ASCII alone) and the Hershey strokes inside OpenCV.
 """
 
 import string
@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float64, UInt8
 from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
@@ -28,38 +28,55 @@ __all__ = [
     "draw_text",
 ]
 
-_GLYPHS = string.ascii_letters + string.digits + string.punctuation + "ÄÖÜßéñçøåœ"
+_GLYPHS = string.ascii_letters + string.digits + string.punctuation  # what the fonts cover
+_FONTS = {
+    "aileron": None,
+    "simplex": cv2.FONT_HERSHEY_DUPLEX,
+    "complex": cv2.FONT_HERSHEY_COMPLEX,
+    "triplex": cv2.FONT_HERSHEY_TRIPLEX,
+    "script": cv2.FONT_HERSHEY_SCRIPT_COMPLEX,
+}
+_INK = (40, 30, 20)  # outlines and faces of emoji
+_THUMB = (
+    (0.02, 0.45), (0.25, 0.45), (0.42, 0.3), (0.48, 0.03), (0.58, 0.02), (0.64, 0.12),
+    (0.61, 0.37), (0.92, 0.38), (0.98, 0.5), (0.94, 0.65), (0.88, 0.85), (0.78, 0.96),
+    (0.4, 0.96), (0.25, 0.88), (0.02, 0.88),
+)  # fmt: skip
 _FONT_SIZES = 4  # fonts are cached at multiples of this many pixels
 
 
 def draw_text(edit_rng: np.random.Generator, strength: float) -> Params:
-    """Draw up to 20 glyphs, size 0.1 to 0.3 of the height, opacity, colour and place."""
-    n_glyphs = int(edit_rng.integers(1, 21))
+    """Draw 1 to 20 glyphs, font, size 0.05 to 1 of the height, opacity 0 to 1, colour, place."""
     x, y = edit_rng.uniform(0, 0.5, 2)
     return {
-        "text": "".join(edit_rng.choice(list(_GLYPHS), n_glyphs)),
-        "size": float(edit_rng.uniform(0.1, 0.15 + 0.15 * strength)),
-        "opacity": float(edit_rng.uniform(0.3, 1)) * strength,
+        "text": "".join(edit_rng.choice(list(_GLYPHS), int(edit_rng.integers(1, 21)))),
+        "font": str(edit_rng.choice(list(_FONTS))),
+        "size": float(0.05 + edit_rng.uniform(0, 0.95) * strength),
+        "opacity": float(edit_rng.uniform(0, 1)),
         "colour": _colour(edit_rng),
         "x": float(x),
-        "y": float(y * 1.6),
+        "y": float(y),
     }
 
 
 def apply_text(image: Image, params: Params) -> Image:
     """Write a line of text."""
     height, width = image.shape[:2]
-    mask = _text_mask(params["text"], params["size"] * height)
+    size = max(4.0, params["size"] * height)
+    fitting = params["text"][: 1 + int(4 * width / size)]  # glyphs are wider than a quarter
+    mask = _text_mask(fitting, size, params["font"])
     return _tint(image, mask, params, int(params["x"] * width), int(params["y"] * height))
 
 
 def draw_meme(edit_rng: np.random.Generator, strength: float) -> Params:
     """Draw a caption of 1 to 10 letters on a band of 0.15 to 0.5 of the picture's height."""
-    letters = edit_rng.choice(list(string.ascii_letters), int(edit_rng.integers(1, 11)), False)
+    n_letters = int(edit_rng.integers(1, 11))
+    letters = edit_rng.choice(list(string.ascii_letters), n_letters, replace=False)
     return {
         "text": "".join(letters),
+        "font": str(edit_rng.choice(list(_FONTS))),
         "band": float(0.1 + edit_rng.uniform(0.05, 0.4) * strength),
-        "opacity": float(edit_rng.uniform(0.3, 1)),
+        "opacity": float(edit_rng.uniform(0, 1)),
         "colour": _colour(edit_rng),
         "paper": _colour(edit_rng),
         "border": float(edit_rng.uniform(0, 0.08) * strength),
@@ -75,7 +92,7 @@ def apply_meme(image: Image, params: Params) -> Image:
     out[band : band + inside[1], border : border + inside[0]] = cv2.resize(
         image, inside, interpolation=cv2.INTER_AREA
     )
-    mask = _text_mask(params["text"], 0.7 * band)
+    mask = _text_mask(params["text"], 0.7 * band, params["font"])
     left, top = max(0, (width - mask.shape[1]) // 2), max(0, (band - mask.shape[0]) // 2)
     return _tint(out, mask[:band], params, left, top)
 
@@ -86,7 +103,7 @@ def draw_stripes(edit_rng: np.random.Generator, strength: float) -> Params:
         "width": float(edit_rng.uniform(0, 1)),
         "density": float(edit_rng.uniform(0, 1) * strength),
         "degrees": int(edit_rng.integers(0, 361)),
-        "opacity": float(edit_rng.uniform(0, 0.9) * strength),
+        "opacity": float(edit_rng.uniform(0, 1) * strength),
         "colour": _colour(edit_rng),
     }
 
@@ -103,12 +120,12 @@ def apply_stripes(image: Image, params: Params) -> Image:
 
 
 def draw_emoji(edit_rng: np.random.Generator, strength: float) -> Params:
-    """Draw a face or a symbol: size 0.2 to 0.8 of the height, opacity 0.4 to 1, place 0 to 0.5+."""
-    x, y = edit_rng.uniform(-0.1, 0.7, 2)
+    """Draw a face or a symbol: size 0.2 to 1 of the height, opacity 0.2 to 1, place 0 to 0.5."""
+    x, y = edit_rng.uniform(0, 0.5, 2)
     return {
         "shape": ("face", "heart", "star", "thumb", "drop")[edit_rng.integers(5)],
-        "size": float(0.2 + edit_rng.uniform(0, 0.6) * strength),
-        "opacity": float(edit_rng.uniform(0.4, 1)),
+        "size": float(0.2 + edit_rng.uniform(0, 0.8) * strength),
+        "opacity": float(edit_rng.uniform(0.2, 1)),
         "colour": _colour(edit_rng),
         "mouth": float(edit_rng.uniform(-1, 1)),
         "x": float(x),
@@ -166,7 +183,7 @@ def _draw_bar(out: Image, params: Params, bar: int, ink: tuple[int, int, int]) -
     else:
         for index, colour in enumerate(((236, 95, 88), (243, 190, 62), (97, 197, 84))):
             cv2.circle(out, (3 * dot * (index + 1), bar // 2), dot, colour, -1, cv2.LINE_AA)
-    mask = _text_mask(params["text"], 0.45 * bar)
+    mask = _text_mask(params["text"], min(0.45 * bar, 0.08 * width))
     left = min(12 * dot, width // 3)
     tinted = _tint(out, mask, {"colour": ink, "opacity": 1.0}, left, (bar - mask.shape[0]) // 2)
     out[:] = tinted
@@ -185,56 +202,67 @@ def _draw_lines(out: Image, params: Params, top: int, ink: tuple[int, int, int])
 def _emoji(params: Params, side: int) -> tuple[Image, UInt8[np.ndarray, "side side"]]:
     paint = np.full((side, side, 3), params["colour"], np.uint8)
     mask = np.zeros((side, side), np.uint8)
-    centre, radius = side // 2, side // 2 - 1
+    outline = np.round(_outline(params["shape"]) * (side - 1)).astype(np.int32)
+    cv2.fillPoly(mask, [outline], 255, cv2.LINE_AA)
+    cv2.polylines(paint, [outline], True, _INK, max(1, side // 16), cv2.LINE_AA)
     if params["shape"] == "face":
-        cv2.circle(mask, (centre, centre), radius, 255, -1, cv2.LINE_AA)
-        for x in (side // 3, 2 * side // 3):
-            cv2.circle(
-                paint, (x, int(side * 0.4)), max(1, side // 12), (40, 30, 20), -1, cv2.LINE_AA
-            )
-        curve = (side // 4, max(1, abs(int(side * 0.18 * params["mouth"]))))
-        arc = (0, 180) if params["mouth"] > 0 else (180, 360)
-        mouth = (centre, int(side * 0.65))
-        cv2.ellipse(paint, mouth, curve, 0, *arc, (40, 30, 20), max(1, side // 16), cv2.LINE_AA)
-    else:
-        outline = (_outline(params["shape"]) * (side - 1)).astype(np.int32)
-        cv2.fillPoly(mask, [outline], 255, cv2.LINE_AA)
-        cv2.polylines(paint, [outline], True, (40, 30, 20), max(1, side // 24), cv2.LINE_AA)
+        _draw_face(paint, params["mouth"])
     return paint, mask
 
 
+def _draw_face(paint: Image, mouth: float) -> None:
+    """Draw eyes and a mouth that smiles (1) or frowns (-1)."""
+    side = paint.shape[0]
+    for x in (side // 3, 2 * side // 3):
+        cv2.circle(paint, (x, int(side * 0.4)), max(1, side // 12), _INK, -1, cv2.LINE_AA)
+    axes = side // 4, max(1, abs(int(side * 0.18 * mouth)))
+    arc = (0, 180) if mouth > 0 else (180, 360)
+    centre, pen = (side // 2, int(side * (0.62 if mouth > 0 else 0.75))), max(1, side // 16)
+    cv2.ellipse(paint, centre, axes, 0, *arc, _INK, pen, cv2.LINE_AA)
+
+
 @lru_cache(maxsize=8)
-def _outline(shape: str) -> np.ndarray:
+def _outline(shape: str) -> Float64[np.ndarray, "corner 2"]:
     """Return the corners of a symbol in the unit square."""
     t = np.linspace(0, 2 * np.pi, 48, endpoint=False)
+    if shape == "thumb":
+        return np.array(_THUMB)
     if shape == "heart":
-        x, y = (
-            16 * np.sin(t) ** 3,
-            -(13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)),
-        )
-        return np.stack([x / 34 + 0.5, y / 34 + 0.45], axis=1)
-    if shape == "star":
+        x = np.sin(t) ** 3 / 2.1
+        y = (13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)) / -32
+    elif shape == "star":
         t = np.linspace(0, 2 * np.pi, 10, endpoint=False)
         radius = np.where(np.arange(10) % 2, 0.22, 0.5)
-        return np.stack([0.5 + radius * np.sin(t), 0.5 - radius * np.cos(t)], axis=1)
-    if shape == "drop":
-        width = 0.42 * np.sin(t) * np.sin(t / 2) ** 1.5
-        return np.stack([0.5 + width, 0.5 - 0.5 * np.cos(t)], axis=1)
-    corners = [(0.1, 0.5), (0.35, 0.5), (0.5, 0.05), (0.62, 0.1), (0.58, 0.4), (0.9, 0.42),
-               (0.85, 0.92), (0.35, 0.95), (0.1, 0.95)]  # fmt: skip
-    return np.array(corners)
+        x, y = radius * np.sin(t), -radius * np.cos(t)
+    elif shape == "drop":
+        x, y = 0.42 * np.sin(t) * np.sin(t / 2) ** 1.5, -0.5 * np.cos(t)
+    else:
+        x, y = 0.5 * np.sin(t), -0.5 * np.cos(t)
+    return np.clip(np.stack([x, y], axis=1) + 0.5, 0, 1)
 
 
-def _text_mask(text: str, size: float) -> UInt8[np.ndarray, "height width"]:
-    font = _font(max(1, round(size / _FONT_SIZES)) * _FONT_SIZES)
-    left, top, right, bottom = (int(edge) for edge in font.getbbox(text or " "))
+def _text_mask(text: str, size: float, font: str = "aileron") -> UInt8[np.ndarray, "height width"]:
+    """Return the opacity of a line of text whose capitals are about 0.7 ``size`` pixels high."""
+    face = _FONTS[font]
+    if face is not None:
+        return _hershey_mask(text, size, face)
+    letters = _aileron(max(1, round(size / _FONT_SIZES)) * _FONT_SIZES)
+    left, top, right, bottom = (int(edge) for edge in letters.getbbox(text))
     mask = PillowImage.new("L", (max(1, right - left), max(1, bottom - top)))
-    ImageDraw.Draw(mask).text((-left, -top), text, 255, font)
+    ImageDraw.Draw(mask).text((-left, -top), text, 255, letters)
     return np.asarray(mask)
 
 
+def _hershey_mask(text: str, size: float, face: int) -> UInt8[np.ndarray, "height width"]:
+    scale, pen = size / 30, max(1, round(size / 16))  # capitals are 21 px high at scale 1
+    (width, height), below = cv2.getTextSize(text, face, scale, pen)
+    mask = np.zeros((height + below + pen, width + pen), np.uint8)
+    cv2.putText(mask, text, (0, height), face, scale, 255, pen, cv2.LINE_AA)
+    return mask
+
+
 @lru_cache(maxsize=64)
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def _aileron(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 

@@ -1,8 +1,12 @@
 """Edits that blur, sharpen, re-encode or disturb pixels; no geometry, no other pictures."""
 
+from functools import lru_cache
+from statistics import NormalDist
+
 import cv2
 import numpy as np
 import simplejpeg
+from jaxtyping import Float64
 
 from vit4icd.edits.colour import Image, Params
 
@@ -62,11 +66,12 @@ def draw_noise(edit_rng: np.random.Generator, strength: float) -> Params:
 
 
 def apply_noise(image: Image, params: Params) -> Image:
-    """Add Gaussian noise, the same for no two pixels."""
+    """Add Gaussian noise to every value, in 256 equally likely steps of the distribution."""
     noise_rng = np.random.default_rng(params["seed"])
-    noise = noise_rng.standard_normal(image.shape, np.float32) * (255 * params["variance"] ** 0.5)
-    noisy: Image = np.clip(image + (noise + 255 * params["mean"]), 0, 255).astype(np.uint8)
-    return noisy
+    levels = 255 * (params["mean"] + params["variance"] ** 0.5 * _normal_steps())
+    steps = np.frombuffer(noise_rng.bytes(image.size), np.uint8).reshape(image.shape)
+    noise = cv2.LUT(steps, np.round(levels).astype(np.int16))
+    return cv2.add(image, noise, dtype=cv2.CV_8U)
 
 
 def draw_jpeg(edit_rng: np.random.Generator, strength: float) -> Params:
@@ -161,3 +166,11 @@ def apply_median(image: Image, params: Params) -> Image:
     """Take the median of each window, which paints the picture in patches."""
     width = max(3, round(params["width"] * image.shape[0] / _REFERENCE_SIDE)) | 1
     return cv2.medianBlur(np.ascontiguousarray(image), width)
+
+
+@lru_cache(maxsize=1)
+def _normal_steps() -> Float64[np.ndarray, "256"]:
+    """Return the normal distribution's values at 256 evenly spaced probabilities."""
+    values = np.array([NormalDist().inv_cdf((step + 0.5) / 256) for step in range(256)])
+    spread: Float64[np.ndarray, 256] = values / values.std()
+    return spread

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from vit4icd.edits.colour import Image, Params
-from vit4icd.edits.geometry import Matrix, warp
+from vit4icd.edits.geometry import Move, move
 from vit4icd.edits.table import EDITS, OFFICIAL_EDITS, PASTE_EDITS, TRAINING_EDITS, Edit
 from vit4icd.errors import ConfigError
 
@@ -54,6 +54,8 @@ class EditConfig:
         unknown = sorted(set(self.names) - EDITS.keys())
         if unknown:
             raise ConfigError(f"there is no edit {unknown[0]!r}; known: {', '.join(EDITS)}")
+        if min(self.count_shares, default=0.0) < 0:
+            raise ConfigError(f"count_shares must not be negative, not {self.count_shares}")
         if len(self.count_shares) > len(self.names) or abs(sum(self.count_shares) - 1) > 1e-6:
             raise ConfigError(
                 f"count_shares must sum to 1 over at most {len(self.names)} counts, "
@@ -90,19 +92,7 @@ def apply_plan(image: Image, plan: EditPlan, *, donors: Donors, size: int) -> Im
     Neighbouring moves are composed into one warp, and the first one starts from the picture at its
     own size, so that crops keep their detail.
     """
-    aspect = image.shape[1] / image.shape[0]
-    waiting: list[Matrix] = []
-    fill = (0, 0, 0)
-    for name, params in plan:
-        edit = EDITS[name]
-        if edit.matrix is not None:
-            waiting.append(edit.matrix(params, aspect))
-            fill = tuple(params.get("fill", fill))
-            aspect = 1.0 if name == "pad_square" else aspect
-            continue
-        image = _flushed(image, waiting, size=size, fill=fill)
-        image = _applied(edit, image, params, donors)
-    return np.ascontiguousarray(_flushed(image, waiting, size=size, fill=fill))
+    return _carry_out(image, plan, donors, size)[0]
 
 
 def edited_copy(
@@ -115,10 +105,38 @@ def edited_copy(
 ) -> Image:
     """Return an edited copy; where edits leave nothing to recognise, others are drawn."""
     for _ in range(_TRIES):
-        copy = apply_plan(image, draw_plan(edit_rng, config), donors=donors, size=size)
-        if float(cv2.meanStdDev(copy)[1].max()) >= _PLAIN:
+        copy, contrast = _carry_out(image, draw_plan(edit_rng, config), donors, size)
+        if contrast >= _PLAIN:
             return copy
-    return warp(image, np.eye(3), size=size, fill=(0, 0, 0))
+    return move(image, (), size=size)
+
+
+def _carry_out(image: Image, plan: EditPlan, donors: Donors, size: int) -> tuple[Image, float]:
+    """Return the copy and the least contrast that the picture had before a mix or at the end.
+
+    Once the picture is one colour, another picture beside it hides that there is nothing left.
+    """
+    aspect = image.shape[1] / image.shape[0]
+    contrast = np.inf
+    waiting: list[Move] = []
+    for name, params in plan:
+        edit = EDITS[name]
+        if edit.matrix is not None:
+            red, green, blue = params.get("fill", (0, 0, 0))
+            waiting.append((edit.matrix(params, aspect), (red, green, blue)))
+            aspect = 1.0 if name == "pad_square" else aspect
+            continue
+        image = _moved(image, waiting, size)
+        if edit.mix is not None:
+            contrast = min(contrast, _contrast(image))
+        image = _applied(edit, image, params, donors)
+    image = np.ascontiguousarray(_moved(image, waiting, size))
+    return image, min(contrast, _contrast(image))
+
+
+def _contrast(image: Image) -> float:
+    """Return the largest standard deviation of a channel's values."""
+    return float(cv2.meanStdDev(image)[1].max())
 
 
 def _draw_params(edit: Edit, edit_rng: np.random.Generator, config: EditConfig) -> Params:
@@ -129,15 +147,12 @@ def _draw_params(edit: Edit, edit_rng: np.random.Generator, config: EditConfig) 
     return params
 
 
-def _flushed(image: Image, waiting: list[Matrix], *, size: int, fill: tuple[int, ...]) -> Image:
+def _moved(image: Image, waiting: list[Move], size: int) -> Image:
     if not waiting and image.shape[:2] == (size, size):
         return image
-    matrix = np.eye(3)
-    for step in waiting:
-        matrix = step @ matrix
+    moved = move(image, waiting, size=size)
     waiting.clear()
-    red, green, blue = fill
-    return warp(image, matrix, size=size, fill=(red, green, blue))
+    return moved
 
 
 def _applied(edit: Edit, image: Image, params: Params, donors: Donors) -> Image:
@@ -151,5 +166,5 @@ def _applied(edit: Edit, image: Image, params: Params, donors: Donors) -> Image:
 
 def _sized(donor: Image, side: int) -> Image:
     if donor.shape[:2] == (side, side):
-        return donor
-    return cv2.resize(donor, (side, side), interpolation=cv2.INTER_AREA)
+        return np.ascontiguousarray(donor)
+    return cv2.resize(np.ascontiguousarray(donor), (side, side), interpolation=cv2.INTER_AREA)

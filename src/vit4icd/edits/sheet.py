@@ -15,16 +15,19 @@ _COLUMNS = 4  # edits side by side, each with one tile per strength
 
 
 def contact_sheet(image: Image, *, donors: Donors, seed: int = 0) -> Image:
-    """Return one labelled picture with every edit at strengths .35, .7 and 1, left to right."""
-    cells = [_cell(name, image, donors, seed + number) for number, name in enumerate(EDITS)]
+    """Return one labelled picture with every edit at strengths .35, .7 and 1, each drawn anew."""
+    cells = [_cell(name, image, donors, (seed, number)) for number, name in enumerate(EDITS)]
     while len(cells) % _COLUMNS:
         cells.append(np.full_like(cells[0], 255))
     rows = [cells[start : start + _COLUMNS] for start in range(0, len(cells), _COLUMNS)]
     return np.concatenate([np.concatenate(row, axis=1) for row in rows], axis=0)
 
 
-def _cell(name: str, image: Image, donors: Donors, seed: int) -> Image:
-    tiles = [_tile(name, image, donors, strength, seed) for strength in _STRENGTHS]
+def _cell(name: str, image: Image, donors: Donors, seed: tuple[int, int]) -> Image:
+    tiles = [
+        _tile(name, image, donors, strength, np.random.default_rng((*seed, column)))
+        for column, strength in enumerate(_STRENGTHS)
+    ]
     body = np.concatenate(tiles, axis=1)
     label = np.full((_LABEL, body.shape[1], 3), 255, np.uint8)
     edit = EDITS[name]
@@ -36,8 +39,9 @@ def _cell(name: str, image: Image, donors: Donors, seed: int) -> Image:
     )
 
 
-def _tile(name: str, image: Image, donors: Donors, strength: float, seed: int) -> Image:
-    edit_rng = np.random.default_rng(seed)
+def _tile(
+    name: str, image: Image, donors: Donors, strength: float, edit_rng: np.random.Generator
+) -> Image:
     edit = EDITS[name]
     params = edit.draw(edit_rng, strength)
     params["donors"] = list(range(edit.n_donors))

@@ -41,7 +41,7 @@ EDITS: dict[str, Edit] = {
         family="geometry", draw=geometry.draw_pad_square, matrix=geometry.matrix_pad_square
     ),
     "resized_crop": Edit(
-        family="geometry", draw=geometry.draw_resized_crop, matrix=geometry.matrix_crop
+        family="geometry", draw=geometry.draw_resized_crop, matrix=geometry.matrix_resized_crop
     ),
     "rotate": Edit(family="geometry", draw=geometry.draw_rotate, matrix=geometry.matrix_rotate),
     "blend": Edit(family="paste", draw=pastes.draw_blend, mix=pastes.apply_blend, n_donors=1),
