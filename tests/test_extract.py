@@ -81,7 +81,7 @@ class Slow:
     def __init__(self, inner): self.inner = inner
     def __getattr__(self, name): return getattr(self.inner, name)
     def describe(self, pixels):
-        time.sleep(0.05)
+        time.sleep(0.4)
         return self.inner.describe(pixels)
 folder, out, model = map(Path, sys.argv[1:])
 print("started", flush=True)
