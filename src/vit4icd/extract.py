@@ -175,11 +175,11 @@ class _Run:
     def _batches(self, rows: Sequence[int]) -> Iterator[list[tuple[int, Prepared]]]:
         """Prepare batches in order, a few ahead; what is not needed any more is never begun."""
         with ThreadPoolExecutor(self.n_workers or _decoders(), "decode") as pool:
-            todo = iter(rows)
+            remaining = iter(rows)
             ahead: deque[list[tuple[int, Future[Prepared]]]] = deque()
             try:
                 while True:
-                    while len(ahead) < _AHEAD and (some := list(islice(todo, _BATCH))):
+                    while len(ahead) < _AHEAD and (some := list(islice(remaining, _BATCH))):
                         ahead.append([(row, pool.submit(self._prepared, row)) for row in some])
                     if not ahead:
                         return
