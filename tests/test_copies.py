@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vit4icd.copies import prepare_copies
+from vit4icd.copies import prepare_copies, write_contact_sheet
 from vit4icd.datasets import open_classes, open_images
-from vit4icd.errors import ConfigError
+from vit4icd.errors import ConfigError, ImageError
 from vit4icd.images import read_image, resize, to_gray
 
 
@@ -41,6 +41,12 @@ def test_lists_pictures_that_cannot_be_read(pictures: Path, tmp_path: Path) -> N
     summary = prepare_copies(open_images([pictures]), tmp_path / "out", n_copies=6, size=32)
     assert summary.skipped == ((str(pictures / "000.jpg"), "unsupported_format"),)
     assert summary.n_written == 19 * 7
+
+
+def test_names_the_picture_it_cannot_draw_edits_of(tmp_path: Path) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"no picture")
+    with pytest.raises(ImageError, match=r"bad\.jpg: "):
+        write_contact_sheet(tmp_path / "bad.jpg", tmp_path / "sheet.png")
 
 
 def test_refuses_a_negative_number(pictures: Path, tmp_path: Path) -> None:

@@ -80,7 +80,10 @@ def write_contact_sheet(image: Path, out: Path, *, donors: Path | None = None) -
         ImageError: the picture cannot be read.
         ConfigError: ``out`` does not end in .jpg, .jpeg or .png.
     """
-    picture = read_image(image)
+    try:
+        picture = read_image(image)
+    except ImageError as error:
+        raise ImageError(error.reason, f"{image}: {error}") from error
     others = [picture[:, ::-1]]
     if donors is not None:
         source = open_images([donors])
