@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import make_model, make_pictures
 from vit4icd import cli
+from vit4icd.cli import training
 from vit4icd.storage import read_descriptors, read_pairs
 
 
@@ -100,6 +101,18 @@ def test_ends_with_130_when_it_is_stopped(
     model = make_model(tmp_path / "model")
     assert _run("describe", tmp_path, "--out", tmp_path / "x.h5", "--model", model) == 130
     assert "to go on" in capsys.readouterr().err
+
+
+def test_names_the_extra_that_training_needs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = training.find_spec
+    monkeypatch.setattr(
+        training, "find_spec", lambda name: None if name == "torch" else known(name)
+    )
+    for words in (("train", "tiny", "--data", tmp_path), ("import-weights", "x"), ("export", "x")):
+        assert _run(*words, "--out", tmp_path / "out") == 1
+        assert "pip install 'vit4icd[train]'" in capsys.readouterr().err
 
 
 def test_needs_a_background_for_score_normalisation(

@@ -1,5 +1,6 @@
 """The verbs of the training wing, which they import only when they are called; and of edits."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -7,6 +8,7 @@ import tyro
 from tyro.conf import Positional
 
 from vit4icd.cli.terminal import bar, say, talk
+from vit4icd.errors import MissingExtraError
 
 __all__ = ["edits", "export", "import_weights", "prepare_copies", "train"]
 
@@ -49,6 +51,7 @@ def train(
         licence: Licence of the models, for the record.
         quiet: No progress.
     """
+    _require_the_extra()
     from vit4icd.train import command
 
     run = command.Options(
@@ -71,6 +74,7 @@ def import_weights(file: Positional[Path], /, *, out: Path, licence: str = "unkn
         out: The model folder to write.
         licence: Licence of the weights, for the record.
     """
+    _require_the_extra()
     from vit4icd.train import command
 
     kind, complete = command.import_weights(file, out, licence=licence)
@@ -101,6 +105,7 @@ def export(
         threshold: NAME=SCORE, a threshold to state, such as P90=0.6 for 90 % precision.
         torch_weights: Keep model.safetensors too.
     """
+    _require_the_extra()
     from vit4icd.train import command
 
     card = command.export(
@@ -170,3 +175,9 @@ def prepare_copies(
     for name, reason in summary.skipped:
         say(quiet, f"skipped {name}: {reason}")
     return 0
+
+
+def _require_the_extra() -> None:
+    for package in ("torch", "onnx", "onnxscript", "safetensors"):
+        if find_spec(package) is None:
+            raise MissingExtraError(package, "train")
