@@ -11,7 +11,6 @@ import pytest
 
 from tests.conftest import make_model, make_pictures
 from vit4icd import cli
-from vit4icd.cli import training
 from vit4icd.storage import read_descriptors, read_pairs
 
 

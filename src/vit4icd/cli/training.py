@@ -1,6 +1,6 @@
 """The verbs of the training wing, which they import only when they are called; and of edits."""
 
-from importlib.util import find_spec
+import importlib.util
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -179,5 +179,5 @@ def prepare_copies(
 
 def _require_the_extra() -> None:
     for package in ("torch", "onnx", "onnxscript", "safetensors"):
-        if find_spec(package) is None:
+        if importlib.util.find_spec(package) is None:
             raise MissingExtraError(package, "train")
