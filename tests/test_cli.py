@@ -1,5 +1,6 @@
 """The command line: what it prints, where, and how it ends."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -105,10 +106,12 @@ def test_ends_with_130_when_it_is_stopped(
 def test_names_the_extra_that_training_needs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    known = training.find_spec
-    monkeypatch.setattr(
-        training, "find_spec", lambda name: None if name == "torch" else known(name)
-    )
+    known = importlib.util.find_spec
+
+    def without_torch(name: str) -> object:
+        return None if name == "torch" else known(name)
+
+    monkeypatch.setattr(importlib.util, "find_spec", without_torch)
     for words in (("train", "tiny", "--data", tmp_path), ("import-weights", "x"), ("export", "x")):
         assert _run(*words, "--out", tmp_path / "out") == 1
         assert "pip install 'vit4icd[train]'" in capsys.readouterr().err
