@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
@@ -9,9 +10,11 @@ import numpy as np
 import onnxruntime
 from jaxtyping import Float32, UInt8
 
-from vit4icd.errors import ConfigError, DataError, FormatError
+from vit4icd.calibration import Calibration, read_calibration
+from vit4icd.errors import ConfigError, DataError, FormatError, MismatchError
 from vit4icd.images import Preprocessing, prepare
-from vit4icd.storage import ModelCard, file_sha256, read_model_card
+from vit4icd.storage import ModelCard, file_sha256, read_descriptors, read_model_card
+from vit4icd.types import DescriptorSet
 
 __all__ = ["DEFAULT_MODEL", "Describer", "Device", "OnnxDescriber", "load_describer"]
 
@@ -49,6 +52,9 @@ class Describer(Protocol):
 class OnnxDescriber:
     """A model folder run by ONNX Runtime.
 
+    ``background`` and ``calibration`` are what the folder holds beside the weights: descriptors for
+    score normalisation, and what scores mean; None where it has none.
+
     Raises:
         FormatError: the folder is incomplete, or ``model.onnx`` is not the file that model.json
             was written for.
@@ -62,6 +68,7 @@ class OnnxDescriber:
             raise FormatError(f"{folder} has no model.onnx; write one with: vit4icd export")
         if file_sha256(path) != self.card.files.get("model.onnx"):
             raise FormatError(f"{path} is not the file that model.json describes; restore it")
+        self.folder = folder
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = n_threads or available_threads()
         options.inter_op_num_threads = 1
@@ -83,6 +90,31 @@ class OnnxDescriber:
         """How pictures are to be prepared."""
         return self.card.preprocessing
 
+    @cached_property
+    def background(self) -> DescriptorSet | None:
+        """Descriptors of images that match nothing, for score normalisation."""
+        path = self.folder / "background.h5"
+        if not path.exists():
+            return None
+        background = read_descriptors(path)
+        self._require_own(path, background.fingerprint)
+        return background
+
+    @cached_property
+    def calibration(self) -> Calibration | None:
+        """What normalised scores of this model mean."""
+        calibration = read_calibration(self.folder)
+        if calibration is not None:
+            self._require_own(self.folder / "calibration.json", calibration.fingerprint)
+        return calibration
+
+    def _require_own(self, path: Path, fingerprint: str | None) -> None:
+        if fingerprint != self.fingerprint:
+            raise MismatchError(
+                f"{path} belongs to model {fingerprint}, not {self.fingerprint}; "
+                "make it anew with: vit4icd calibrate"
+            )
+
     def describe(self, pixels: Pixels) -> Float32[np.ndarray, "image dim"]:
         """Return L2-normalised descriptors of prepared pixels.
 
@@ -101,7 +133,7 @@ class OnnxDescriber:
         return result
 
     def describe_images(
-        self, images: Sequence[UInt8[np.ndarray, "height width 3"]]
+        self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]
     ) -> Float32[np.ndarray, "image dim"]:
         """Return L2-normalised descriptors of RGB pictures of any size."""
         if not images:

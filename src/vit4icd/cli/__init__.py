@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import tyro
 
 import vit4icd
-from vit4icd.cli.searching import demo, describe, evaluate, match
+from vit4icd.cli.searching import calibrate, demo, describe, evaluate, match
 from vit4icd.cli.terminal import talk
 from vit4icd.cli.training import edits, export, import_weights, prepare_copies, train
 from vit4icd.errors import Vit4icdError
@@ -23,6 +23,7 @@ VERBS: dict[str, Callable[..., int]] = {
     "describe": describe,
     "match": match,
     "evaluate": evaluate,
+    "calibrate": calibrate,
     "demo": demo,
     "train": train,
     "import-weights": import_weights,

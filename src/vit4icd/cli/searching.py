@@ -1,4 +1,4 @@
-"""The verbs of the search wing: describe, match, evaluate, demo; they need no torch."""
+"""The verbs of the search wing; they need no torch."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,7 +11,7 @@ from tyro.conf import Positional
 from vit4icd.cli.terminal import bar, say, talk
 from vit4icd.errors import ConfigError
 
-__all__ = ["demo", "describe", "evaluate", "match"]
+__all__ = ["calibrate", "demo", "describe", "evaluate", "match"]
 
 Reduction = Literal["avg", "min", "sscd", "copynce", "vsc", "stretch", "subtract"]
 
@@ -183,6 +183,68 @@ def evaluate(
             reference_picture=room.pictures_in(reference_images),
         )
         write_page(report, page)
+    return 0
+
+
+def calibrate(
+    pictures: Positional[tuple[Path, ...]],
+    /,
+    *,
+    model: Path,
+    background: Path,
+    unrelated: tuple[Path, ...],
+    copies: int = 8,
+    seed: int = 0,
+    source: str = "",
+    report: Path | None = None,
+    threads: int | None = None,
+    quiet: bool = False,
+) -> int:
+    """Measure what a model's scores mean and store it, with a background set, in its folder.
+
+    Args:
+        pictures: Pictures, folders and tar shards that the model was not trained on; copies of them
+            are made with edits of all kinds.
+        model: Model folder that gets background.h5 and calibration.json.
+        background: Descriptor file of images that match nothing, some 10,000 of them.
+        unrelated: Descriptor files of other images that match nothing.
+        copies: Copies made of each picture.
+        seed: Seed of the edits.
+        source: Where the pictures come from, for the record.
+        report: Write a page with the reliability diagram to this file.
+        threads: Processors to use.
+        quiet: No progress and no summary.
+    """
+    from vit4icd import calibrate as room
+    from vit4icd.datasets import open_images
+    from vit4icd.describer import load_describer
+    from vit4icd.report import write_page
+    from vit4icd.storage import read_descriptors
+
+    with bar("calibrating", quiet) as advance:
+        result = room.calibrate(
+            load_describer(model, n_threads=threads),
+            open_images(pictures),
+            background=read_descriptors(background, ids="path"),
+            unrelated=read_descriptors(*unrelated, ids="path"),
+            folder=model,
+            n_copies=copies,
+            seed=seed,
+            source=source,
+            progress=lambda done, n: advance(done, n, ""),
+        )
+    table = Table("references", "precision", "score", "recall", box=None)
+    for row in result.calibration.thresholds():
+        table.add_row(
+            f"{int(row['n_references']):,}", f"{100 * row['precision']:g} %",
+            f"{row['score']:.3f}", f"{100 * row['recall']:.1f} %",
+        )  # fmt: skip
+    Console().print(table)
+    if result.n_skipped:
+        say(quiet, f"{result.n_skipped} pictures could not be read")
+    if report is not None:
+        write_page(report, room.calibration_page(result))
+    say(quiet, f"stored in {model}")
     return 0
 
 

@@ -16,7 +16,7 @@ StageName = Literal["teacher", "student", "tune", "pairs"]
 
 
 def train(
-    recipe: Positional[Literal["paper", "small", "cpu", "tiny"]],
+    recipe: Positional[Literal["paper", "small", "cpu", "refine", "tiny"]],
     /,
     *,
     data: Path,
@@ -36,7 +36,8 @@ def train(
     """Train by a recipe: teacher, student, tuned student, labelled pairs; goes on with --resume.
 
     Args:
-        recipe: paper is ViT4ICD as published; cpu trains in about an hour on two cores.
+        recipe: paper is ViT4ICD as published; cpu trains in about an hour on two cores,
+            refine goes on from its teacher for another hour.
         data: Folder of pictures, of the original's {class}_{j}.jpg copies, or of tar shards.
         out: Folder of the run; each stage leaves its log, weights and model folder there.
         resume: Go on with the run in --out.

@@ -44,12 +44,21 @@ def official_id(name: str) -> str:
 
 
 def write_descriptors(
-    path: Path, descriptors: DescriptorSet, *, config: Mapping[str, Any] | None = None
+    path: Path,
+    descriptors: DescriptorSet,
+    *,
+    config: Mapping[str, Any] | None = None,
+    half: bool = False,
 ) -> None:
-    """Write a set in the official layout; the file appears whole or not at all."""
+    """Write a set in the official layout; the file appears whole or not at all.
+
+    ``half`` stores vectors in half precision, at half the size; the original cannot read that.
+    """
     names = descriptors.ids
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
-        vectors = file.create_dataset("vectors", descriptors.vectors.shape, np.float32)
+        vectors = file.create_dataset(
+            "vectors", descriptors.vectors.shape, np.float16 if half else np.float32
+        )
         vectors[...] = descriptors.vectors
         ascii_names = np.array([name.encode("ascii", "ignore") for name in names] or [b""], "S")
         file.create_dataset("image_names", data=ascii_names[: len(names)])

@@ -47,8 +47,8 @@ def import_weights(path: Path) -> ImportedWeights:
 
     Known are the official ViT4ICD checkpoints of all stages (wrapped in ``state_dict`` or bare,
     with or without ``module.``; classifiers are dropped and the aliased projection is checked),
-    timm and DeiT ViT-Ti/S/B with patch 16, torchvision and Barlow Twins ResNet-50, and
-    EfficientNet-Lite0.
+    timm and DeiT ViT-Ti/S/B with patch 16, torchvision and Barlow Twins ResNet-50,
+    EfficientNet-Lite0, and the ``averaged.pt`` that a stage of a run leaves.
 
     Raises:
         FormatError: the file is no PyTorch weights file, or of none of these kinds.
@@ -63,7 +63,7 @@ def import_weights(path: Path) -> ImportedWeights:
     raise FormatError(
         f"{path} holds {len(state)} tensors of no known kind (the first is {next(iter(state))!r}); "
         "known are ViT4ICD checkpoints, timm or DeiT ViTs with patch 16, torchvision or Barlow "
-        "Twins ResNet-50, and EfficientNet-Lite0"
+        "Twins ResNet-50, EfficientNet-Lite0, and averaged.pt of a run"
     )
 
 
@@ -99,7 +99,7 @@ def _load(path: Path) -> object:
 
 
 def _unwrapped(content: object, path: Path) -> State:
-    for wrapper in ("state_dict", "model"):
+    for wrapper in ("state_dict", "model", "learner"):
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
     if not isinstance(content, Mapping):
@@ -154,6 +154,18 @@ def _official(kind: str, state: State, *, alias: str) -> ImportedWeights:
     dim = len(kept["projection.weight"]) if "projection.weight" in kept else 512
     architecture = replace(_architecture(kept, "backbone."), dim=dim)
     return ImportedWeights(kind=kind, architecture=architecture, state=kept, complete=True)
+
+
+def _read_learner(state: State) -> ImportedWeights:
+    """Read the averaged weights that a stage of our own left; its heads and memory are dropped."""
+    prefix = "model."
+    model = {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
+    architecture = _architecture(model, "backbone.")
+    if "projection.weight" in model:
+        architecture = replace(architecture, dim=len(model["projection.weight"]))
+    return ImportedWeights(
+        kind="stage of a run", architecture=architecture, state=model, complete=True
+    )
 
 
 def _read_vit(state: State) -> ImportedWeights:
@@ -225,6 +237,7 @@ def _has(*names: str) -> Callable[[Iterable[str]], bool]:
 _KINDS: tuple[tuple[Callable[[Iterable[str]], bool], Callable[[State], ImportedWeights]], ...] = (
     (_has("base.0.cls_token"), _read_official_vit),
     (_has("base.0.weight", "base.10.p"), _read_official_cnn),
+    (_has("model.projection.weight", "model.projection.bias"), _read_learner),
     (_has("cls_token", "pos_embed"), _read_vit),
     (_has("conv1.weight", "layer4.2.conv3.weight"), _read_resnet),
     (_has("_conv_stem.weight", "_conv_head.weight"), _read_efficientnet),

@@ -28,7 +28,7 @@ Advance = Callable[[int, int, str], None]
 class Options:
     """The words of ``vit4icd train``."""
 
-    recipe: Literal["paper", "small", "cpu", "tiny"]
+    recipe: Literal["paper", "small", "cpu", "refine", "tiny"]
     data: Path
     out: Path
     resume: bool = False

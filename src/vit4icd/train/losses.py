@@ -108,6 +108,8 @@ def info_nce_entropy(
     *,
     temperature: float,
     entropy_weight: float,
+    others: Float[Tensor, "other dim"] | None = None,
+    other_labels: Int64[Tensor, " other"] | None = None,
 ) -> Float[Tensor, ""]:
     """Return InfoNCE over images of the same class plus w times the negative entropy.
 
@@ -116,15 +118,24 @@ def info_nce_entropy(
         -mean_i mean_{p in P_i} log softmax_{j != i}(s_ij / T)[p]
         - w mean_i log min_{j: y_j != y_i} |z_i - z_j|
 
-    Images without a positive only take part as negatives. Source: Pizzi et al. 2022 (SSCD), eqs.
-    2 and 3.
+    j also runs over ``others`` of another class, descriptors of earlier batches (Wang et al. 2020,
+    cross-batch memory). Images without a positive only take part as negatives. Source: Pizzi et
+    al. 2022 (SSCD), eqs. 2 and 3.
     """
     unit = F.normalize(raw)
-    similarity = unit @ unit.t()
-    same = labels[:, None] == labels[None, :]
-    itself = torch.eye(len(raw), dtype=torch.bool, device=raw.device)
-    log_shares = (similarity / temperature).masked_fill(itself, -torch.inf).log_softmax(dim=1)
-    positives = same & ~itself
+    n_images = len(unit)
+    if others is not None and other_labels is not None:
+        columns = torch.cat([unit, others])
+        column_labels = torch.cat([labels, other_labels])
+    else:
+        columns, column_labels = unit, labels
+    similarity = unit @ columns.t()
+    same = labels[:, None] == column_labels[None, :]
+    positives = same.clone()
+    positives[:, n_images:] = False
+    positives.fill_diagonal_(False)
+    log_shares = (similarity / temperature).masked_fill(same & ~positives, -torch.inf)
+    log_shares = log_shares.log_softmax(dim=1)
     has_positive = positives.any(dim=1)
     per_image = -log_shares.masked_fill(~positives, 0.0).sum(1) / positives.sum(1).clamp(min=1)
     contrast = per_image[has_positive].mean() if bool(has_positive.any()) else similarity.sum() * 0

@@ -22,6 +22,7 @@ __all__ = [
     "cpu",
     "override",
     "paper",
+    "refine",
     "small",
     "tiny",
 ]
@@ -199,6 +200,31 @@ def cpu() -> Recipe:
     )
 
 
+def refine() -> Recipe:
+    """Return what goes on from the finished teacher of ``cpu``: larger pictures, more negatives.
+
+    Another hour at 192 px, half the learning rate, and 4,096 descriptors of earlier batches as
+    negatives beside those of the batch. The other stages are those of ``cpu``.
+    """
+    recipe = cpu()
+    teacher, size = recipe.teacher, 192
+    schedule = replace(
+        teacher.loop.schedule, n_epochs=28, learning_rate=5e-4, warmup_epochs=1, decay_from_epoch=2
+    )
+    return replace(
+        recipe,
+        name="refine",
+        seed=1,
+        teacher=replace(
+            teacher,
+            architecture=replace(teacher.architecture, image_size=size),
+            feed=replace(teacher.feed, image_size=size),
+            loop=replace(teacher.loop, schedule=schedule),
+            losses=replace(teacher.losses, memory=4096),
+        ),
+    )
+
+
 def tiny() -> Recipe:
     """Return all four stages at a size that a test can run: 32 px, a few steps."""
     feed = FeedConfig(
@@ -275,5 +301,7 @@ def _colour_preprocessing(image_size: int) -> Preprocessing:
     )
 
 
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (paper(), small(), cpu(), tiny())}
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe for recipe in (paper(), small(), cpu(), refine(), tiny())
+}
 """The recipes by name."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vit4icd.train.descriptor import DescriptorModel
@@ -37,6 +38,8 @@ class LossConfig:
     """Weight of InfoNCE with an entropy term, as SSCD trains; ViT4ICD has none."""
     temperature: float = 0.05
     entropy: float = 10.0
+    memory: int = 0
+    """Descriptors of earlier batches that also serve the contrast as negatives."""
 
 
 class Learner(nn.Module):
@@ -73,6 +76,9 @@ class Learner(nn.Module):
         self._teacher: Sequence[DescriptorModel] = ()
         if teacher is not None:  # kept in a tuple, so that it is no submodule
             self._teacher = (teacher.eval().requires_grad_(False),)
+        if config.contrast and config.memory:
+            self.register_buffer("memory", torch.zeros(config.memory, model.dim))
+            self.register_buffer("memory_labels", torch.full((config.memory,), -1))
         self.register_buffer("mean", _column(image_mean), persistent=False)
         self.register_buffer("std", _column(image_std), persistent=False)
 
@@ -81,6 +87,26 @@ class Learner(nn.Module):
         """The frozen teacher of stages 2 and 3."""
         (teacher,) = self._teacher
         return teacher
+
+    def contrast(self, raw: Tensor, labels: Tensor) -> Tensor:
+        """Return the contrast of a batch with itself and the memory, and remember the batch."""
+        config, remembers = self.config, bool(self.config.memory)
+        memory = self.get_buffer("memory") if remembers else None
+        memory_labels = self.get_buffer("memory_labels") if remembers else None
+        n_known = 0 if memory_labels is None else int((memory_labels >= 0).sum())
+        value = info_nce_entropy(
+            raw,
+            labels,
+            temperature=config.temperature,
+            entropy_weight=config.entropy,
+            others=None if memory is None else memory[:n_known].clone(),
+            other_labels=None if memory_labels is None else memory_labels[:n_known].clone(),
+        )
+        if memory is not None and memory_labels is not None:
+            newest = F.normalize(raw.detach())
+            memory.copy_(torch.cat([newest, memory])[: len(memory)])
+            memory_labels.copy_(torch.cat([labels, memory_labels])[: len(memory)])
+        return config.contrast * value
 
     def forward(self, batch: dict[str, Tensor]) -> Losses:
         """Return the stage's losses; "loss" is what is minimised, the others are its parts."""
@@ -133,12 +159,7 @@ def _class_losses(learner: Learner, batch: dict[str, Tensor]) -> Losses:
             losses["wide"] = config.classes * learner.wide_head(wide.float(), labels)
             losses["raw"] = config.classes * learner.raw_head(raw.float(), labels)
         if config.contrast:
-            losses["contrast"] = config.contrast * info_nce_entropy(
-                gather_rows(raw.float()),
-                gather_rows(labels),
-                temperature=config.temperature,
-                entropy_weight=config.entropy,
-            )
+            losses["contrast"] = learner.contrast(gather_rows(raw.float()), gather_rows(labels))
     return losses
 
 

@@ -1,0 +1,240 @@
+"""Measures what a model's scores mean: copies are made, described and scored; nothing is trained.
+
+The result goes into the model's folder: a background set for score normalisation and the
+calibration, so that both work out of the box.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from vit4icd.calibration import Calibration, fit_calibration, write_calibration
+from vit4icd.datasets import ImageSource
+from vit4icd.describer import OnnxDescriber
+from vit4icd.edits import EDITS, edited_copy, robust_config
+from vit4icd.errors import DataError, ImageError
+from vit4icd.images import read_image
+from vit4icd.report import figures, histogram, line_chart, page, paragraph, section, table
+from vit4icd.scores import ScoreNormalisation, normalise
+from vit4icd.storage import write_descriptors
+from vit4icd.types import DescriptorSet
+
+__all__ = ["CalibrationReport", "calibrate", "calibration_page"]
+
+_BINS = 10
+Vectors = Float32[np.ndarray, "_ dim"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CalibrationReport:
+    """A calibration, and how it did on pictures that it was not fitted on."""
+
+    calibration: Calibration
+    reliability: list[tuple[float, float, int]]
+    """Per bin of probability: its mean, the share that were copies, how many queries."""
+    copies: np.ndarray
+    """Scores of copies against their originals, of the pictures held back."""
+    unrelated: np.ndarray
+    """Best score of each query whose original is not there."""
+    n_pictures: int
+    n_references: int
+    n_skipped: int
+
+
+def calibrate(
+    describer: OnnxDescriber,
+    pictures: ImageSource,
+    *,
+    background: DescriptorSet,
+    unrelated: DescriptorSet,
+    folder: Path | None = None,
+    n_copies: int = 8,
+    seed: int = 0,
+    source: str = "",
+    progress: Callable[[int, int], None] | None = None,
+) -> CalibrationReport:
+    """Fit score -> probability on generated copies, and store it with the background in ``folder``.
+
+    Each picture gets ``n_copies`` copies with 1 to 4 edits of all kinds, those never trained on
+    included. Copies of every second picture give the fit, those of the others check it: half of the
+    latter search a collection that lacks their original. Pictures should be new to the model.
+
+    Raises:
+        DataError: too few readable pictures.
+        MismatchError: background or unrelated descriptors of another model.
+    """
+    normalisation = ScoreNormalisation(factor=1.0, neighbours=10)
+    originals, copies, owners, n_skipped = _describe(
+        describer, pictures, n_copies=n_copies, seed=seed, progress=progress
+    )
+    if len(originals) < 8:
+        raise DataError(f"calibration needs more pictures; {len(originals)} could be read")
+    queries = DescriptorSet(
+        ids=[str(row) for row in range(len(copies))],
+        vectors=copies,
+        fingerprint=describer.fingerprint,
+    )
+    bias = normalise(queries, background, config=normalisation).bias
+    normalise(unrelated, background, config=normalisation)  # refuses another model's
+    own = (copies * originals[owners]).sum(axis=1) + bias
+    others = copies @ np.asarray(unrelated.vectors).T + bias[:, None]
+    fits = owners % 2 == 0
+    calibration = fit_calibration(
+        own[fits].astype(np.float64),
+        others[fits].ravel().astype(np.float64),
+        fingerprint=describer.fingerprint,
+        factor=normalisation.factor,
+        neighbours=normalisation.neighbours,
+        source=source,
+    )
+    best_other = others.max(axis=1)
+    report = _check(calibration, own[~fits], best_other[~fits], len(unrelated))
+    if folder is not None:
+        write_descriptors(folder / "background.h5", _anonymous(background), half=True)
+        write_calibration(folder, calibration)
+    return replace(report, n_pictures=len(originals), n_skipped=n_skipped)
+
+
+def calibration_page(report: CalibrationReport) -> str:
+    """Return a page with the reliability diagram, the scores and the thresholds."""
+    calibration = report.calibration
+    edges = np.linspace(-0.5, 1.0, 61)
+    counts = {
+        "copies, against their original": np.histogram(report.copies, edges)[0].tolist(),
+        "no original there: best match": np.histogram(report.unrelated, edges)[0].tolist(),
+    }
+    rows = [
+        (
+            f"{int(row['n_references']):,}",
+            f"{100 * row['precision']:g} %",
+            f"{row['score']:.3f}",
+            f"{100 * row['recall']:.1f} %",
+        )
+        for row in calibration.thresholds()
+    ]
+    curves = {
+        "this model": [(mean, share) for mean, share, _ in report.reliability],
+        "ideal": [(0.0, 0.0), (1.0, 1.0)],
+    }
+    bins = [
+        (f"{mean:.3f}", f"{share:.3f}", str(count)) for mean, share, count in report.reliability
+    ]
+    return page(
+        "What a score means",
+        [
+            figures(
+                [
+                    ("pictures", str(report.n_pictures), "new to the model; half fit, half check"),
+                    ("copies in the fit", f"{calibration.n_copies:,}", "1 to 4 edits each"),
+                    ("unrelated pairs in the fit", f"{calibration.n_unrelated:,}", ""),
+                    ("model", calibration.fingerprint, calibration.source),
+                ]
+            ),
+            line_chart(
+                f"Reliability, {report.n_references:,} references, half of the queries copies",
+                curves,
+                x_label="probability told",
+                y_label="share that were copies",
+            ),
+            section("Bins", table("Best match of each query", ("told", "true", "queries"), bins)),
+            histogram("Normalised scores", counts, edges=edges.tolist(), x_label="score"),
+            section(
+                "Thresholds",
+                table(
+                    "Score from which on so many reported pairs are copies, a fifth of queries "
+                    "being copies, and the share of copies found",
+                    ("references", "precision", "score", "recall"),
+                    rows,
+                ),
+            ),
+            paragraph(
+                "Unrelated pairs are of random photographs. Look-alikes (series of one scene, "
+                "logos, templates) score higher; fit your own pictures with vit4icd calibrate."
+            ),
+        ],
+    )
+
+
+def _check(
+    calibration: Calibration, own: np.ndarray, best_other: np.ndarray, n_unrelated: int
+) -> CalibrationReport:
+    """Search with every query, half of them without their original, and bin what was told."""
+    present = np.arange(len(own)) % 2 == 0
+    score = np.where(present, np.maximum(own, best_other), best_other)
+    right = present & (own > best_other)
+    told = calibration.probability(score, n_references=n_unrelated, copy_share=0.5)
+    bins = np.minimum((told * _BINS).astype(int), _BINS - 1)
+    reliability = [
+        (float(told[bins == b].mean()), float(right[bins == b].mean()), int((bins == b).sum()))
+        for b in range(_BINS)
+        if (bins == b).any()
+    ]
+    return CalibrationReport(
+        calibration=calibration,
+        reliability=reliability,
+        copies=own,
+        unrelated=best_other[~present],
+        n_pictures=0,
+        n_references=n_unrelated,
+        n_skipped=0,
+    )
+
+
+def _describe(
+    describer: OnnxDescriber,
+    pictures: ImageSource,
+    *,
+    n_copies: int,
+    seed: int,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[Vectors, Vectors, np.ndarray, int]:
+    """Return originals, copies, the row of each copy's original, and how many were skipped."""
+    size = describer.preprocessing.image_size
+    config = replace(robust_config(), names=tuple(EDITS))
+    readable = _readable(pictures)
+
+    def donor(number: int) -> UInt8[np.ndarray, "_ _ 3"]:
+        return read_image(pictures.read(readable[number % len(readable)]), at_least=size)
+
+    originals: list[np.ndarray] = []
+    copies: list[np.ndarray] = []
+    for done, row in enumerate(readable):
+        image = read_image(pictures.read(row))
+        made = [
+            edited_copy(
+                image,
+                edit_rng=np.random.default_rng((seed, row, number)),
+                config=config,
+                donors=donor,
+                size=size,
+            )
+            for number in range(n_copies)
+        ]
+        described = describer.describe_images([image, *made])
+        originals.append(described[:1])
+        copies.append(described[1:])
+        if progress is not None:
+            progress(done + 1, len(readable))
+    if not originals:
+        raise DataError("no picture can be read")
+    owners = np.repeat(np.arange(len(originals)), n_copies)
+    n_skipped = len(pictures) - len(readable)
+    return np.concatenate(originals), np.concatenate(copies), owners, n_skipped
+
+
+def _readable(pictures: ImageSource) -> list[int]:
+    rows = []
+    for row in range(len(pictures)):
+        try:
+            read_image(pictures.read(row))
+        except ImageError:
+            continue
+        rows.append(row)
+    return rows
+
+
+def _anonymous(background: DescriptorSet) -> DescriptorSet:
+    return replace(background, ids=[f"B{row:05d}" for row in range(len(background))])
