@@ -1,6 +1,4 @@
-"""What a score means: how many unrelated pictures reach it, and how likely it is a copy; it
-describes and searches nothing.
-"""
+"""Scores to probability, expected false matches and thresholds; it describes nothing."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
