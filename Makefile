@@ -2,6 +2,7 @@
 # make test    set up with everything and run all tests
 # make check   format, lint, types, floors, tests: all that CI runs
 # make bench   the speed ratios that the README quotes
+# make evaluate-default DEVSET=folder   the packaged model beside perceptual hashes
 #
 # PYTHON picks the interpreter (3.11 or newer). TORCH picks the torch build: the CPU build unless
 # you ask for another, for example TORCH='torch==2.13.0' for the CUDA build on Linux.
@@ -14,7 +15,7 @@ TORCH ?=
 WORKERS ?= 2
 OUT ?= demo-report
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test check format bench evaluate-default clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.base
@@ -37,6 +38,9 @@ format: $(VENV)/.all
 bench: $(VENV)/.all
 	for name in edits describe search metrics; do \
 		$(BIN)/python -m benchmarks.$$name || exit 1; done
+
+evaluate-default: $(VENV)/.all
+	$(BIN)/python -m benchmarks.devset $(DEVSET)
 
 clean:
 	rm -rf $(VENV) $(OUT) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -137,3 +137,12 @@ def test_refuses_the_calibration_of_another_model(tmp_path: Path) -> None:
     write_calibration(folder, _fitted())
     with pytest.raises(MismatchError, match="vit4icd calibrate"):
         _ = load_describer(folder, n_threads=1).calibration
+
+
+def test_packaged_model_has_a_background_and_a_calibration() -> None:
+    describer = load_describer(n_threads=1)
+    assert describer.background is not None
+    assert describer.calibration is not None
+    assert len(describer.background) >= 5_000
+    scores = [row["score"] for row in describer.calibration.thresholds()]
+    assert 0.0 < min(scores) < max(scores) < 1.0

@@ -130,7 +130,7 @@ def calibration_page(report: CalibrationReport) -> str:
                     ("pictures", str(report.n_pictures), "new to the model; half fit, half check"),
                     ("copies in the fit", f"{calibration.n_copies:,}", "1 to 4 edits each"),
                     ("unrelated pairs in the fit", f"{calibration.n_unrelated:,}", ""),
-                    ("model", calibration.fingerprint, calibration.source),
+                    ("model", calibration.fingerprint[:8], calibration.source),
                 ]
             ),
             line_chart(
