@@ -1,5 +1,7 @@
 """Losses by hand, and their guards."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -60,3 +62,28 @@ def test_learns_one_batch_by_heart() -> None:
         loss.backward()
         optimizer.step()
     assert loss.item() < 0.01 < first
+
+
+def test_takes_earlier_descriptors_of_other_classes_as_negatives() -> None:
+    torch.manual_seed(0)
+    raw, labels = torch.randn(4, 6), torch.tensor([0, 0, 1, 1])
+    others = torch.nn.functional.normalize(torch.randn(5, 6))
+    loss = partial(info_nce_entropy, raw, labels, temperature=0.5, entropy_weight=1.0)
+    of_class_0, of_none = (
+        loss(others=others, other_labels=torch.full((5,), label)) for label in (0, 9)
+    )
+    rows = torch.nn.functional.normalize(raw)
+    unit = torch.cat([rows, others])
+    contrast = 0.0
+    for row, positive in enumerate([1, 0, 3, 2]):
+        columns = [column for column in range(9) if column != row]
+        shares = torch.softmax(rows[row] @ unit[columns].t() / 0.5, dim=0)
+        contrast -= torch.log(shares[columns.index(positive)]).item() / 4
+    other_class = [rows[[2, 3]], rows[[2, 3]], rows[[0, 1]], rows[[0, 1]]]
+    nearest = [
+        (rows[row] @ torch.cat([images, others]).t()).max()
+        for row, images in enumerate(other_class)
+    ]
+    entropy = sum((2 - 2 * s).sqrt().log().item() for s in nearest) / 4
+    assert of_none.item() == pytest.approx(contrast - entropy, rel=1e-5)
+    assert loss().item() < of_class_0.item() < of_none.item()

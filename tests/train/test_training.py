@@ -17,6 +17,7 @@ from tests.conftest import make_pictures
 from vit4icd.datasets import LabelledPairs, open_classes
 from vit4icd.errors import ConfigError, DataError, MismatchError
 from vit4icd.storage import read_json
+from vit4icd.train.checkpoint import import_weights
 from vit4icd.train.export import load_model
 from vit4icd.train.feed import Feed, FeedConfig, open_feed
 from vit4icd.train.loop import StepReport
@@ -317,3 +318,40 @@ def test_changes_one_field_and_checks_it() -> None:
 def test_refuses_feeds_that_make_no_sense() -> None:
     with pytest.raises(ConfigError, match="16 divides"):
         FeedConfig(image_size=50)
+
+
+def _remembering() -> Recipe:
+    recipe = tiny()
+    losses = LossConfig(classes=0.0, contrast=1.0, entropy=1.0, memory=12)
+    return replace(recipe, teacher=replace(recipe.teacher, losses=losses))
+
+
+def test_resumes_with_the_memory_it_had(data: TrainingData, tmp_path: Path) -> None:
+    recipe = _remembering()
+
+    def stop(_stage: StageName) -> Callable[[StepReport], None]:
+        return lambda report: os.kill(os.getpid(), signal.SIGINT) if report.step == 3 else None
+
+    train(recipe, data, out=tmp_path / "whole", place=PLACE, stages=["teacher"])
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, data, out=tmp_path / "cut", place=PLACE, stages=["teacher"], progress=stop)
+    train(recipe, data, out=tmp_path / "cut", place=PLACE, stages=["teacher"], resume=True)
+    whole, cut = (load_learner(tmp_path / run / "teacher/averaged.pt") for run in ("whole", "cut"))
+    assert (whole["memory_labels"] >= 0).all()
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
+def test_starts_from_the_weights_that_a_stage_left(data: TrainingData, tmp_path: Path) -> None:
+    first = tmp_path / "first"
+    _run(data, first, stages=["teacher", "student"])
+    path = first / "student" / "averaged.pt"
+    imported = import_weights(path)
+    assert imported.complete
+    left = load_learner(path)
+    assert all(torch.equal(left[f"model.{name}"], t) for name, t in imported.state.items())
+    second, teacher = tmp_path / "second", first / "teacher" / "model"
+    _run(data, second, stages=["student"], starts={"student": path}, teacher=teacher)
+    assert not torch.equal(
+        load_learner(second / "student" / "averaged.pt")["model.projection.weight"],
+        left["model.projection.weight"],
+    )
