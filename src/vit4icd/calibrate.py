@@ -20,9 +20,9 @@ from vit4icd.images import read_image
 from vit4icd.report import figures, histogram, line_chart, page, paragraph, section, table
 from vit4icd.scores import ScoreNormalisation, normalise
 from vit4icd.storage import write_descriptors
-from vit4icd.types import DescriptorSet
+from vit4icd.types import DescriptorSet, require_same_model
 
-__all__ = ["CalibrationReport", "calibrate", "calibration_page"]
+__all__ = ["CalibrationReport", "calibrate", "calibration_page", "threshold_rows"]
 
 _BINS = 10
 Vectors = Float32[np.ndarray, "_ dim"]
@@ -77,8 +77,8 @@ def calibrate(
         vectors=copies,
         fingerprint=describer.fingerprint,
     )
+    require_same_model(queries, unrelated, called="the unrelated pictures")
     bias = normalise(queries, background, config=normalisation).bias
-    normalise(unrelated, background, config=normalisation)  # refuses another model's
     own = (copies * originals[owners]).sum(axis=1) + bias
     others = copies @ np.asarray(unrelated.vectors).T + bias[:, None]
     fits = owners % 2 == 0
@@ -90,12 +90,35 @@ def calibrate(
         neighbours=normalisation.neighbours,
         source=source,
     )
-    best_other = others.max(axis=1)
-    report = _check(calibration, own[~fits], best_other[~fits], len(unrelated))
+    held_own, held_best_other = own[~fits], others[~fits].max(axis=1)
+    present = np.arange(len(held_own)) % 2 == 0
     if folder is not None:
         write_descriptors(folder / "background.h5", _anonymous(background), half=True)
         write_calibration(folder, calibration)
-    return replace(report, n_pictures=len(originals), n_skipped=n_skipped)
+    return CalibrationReport(
+        calibration=calibration,
+        reliability=_reliability(
+            calibration, held_own, held_best_other, present=present, n_references=len(unrelated)
+        ),
+        copies=held_own,
+        unrelated=held_best_other[~present],
+        n_pictures=len(originals),
+        n_references=len(unrelated),
+        n_skipped=n_skipped,
+    )
+
+
+def threshold_rows(calibration: Calibration) -> list[tuple[str, str, str, str]]:
+    """Return the stated thresholds as people read them: references, precision, score, recall."""
+    return [
+        (
+            f"{int(row['n_references']):,}",
+            f"{100 * row['precision']:g} %",
+            f"{row['score']:.3f}",
+            f"{100 * row['recall']:.1f} %",
+        )
+        for row in calibration.thresholds()
+    ]
 
 
 def calibration_page(report: CalibrationReport) -> str:
@@ -106,15 +129,6 @@ def calibration_page(report: CalibrationReport) -> str:
         "copies, against their original": np.histogram(report.copies, edges)[0].tolist(),
         "no original there: best match": np.histogram(report.unrelated, edges)[0].tolist(),
     }
-    rows = [
-        (
-            f"{int(row['n_references']):,}",
-            f"{100 * row['precision']:g} %",
-            f"{row['score']:.3f}",
-            f"{100 * row['recall']:.1f} %",
-        )
-        for row in calibration.thresholds()
-    ]
     curves = {
         "this model": [(mean, share) for mean, share, _ in report.reliability],
         "ideal": [(0.0, 0.0), (1.0, 1.0)],
@@ -147,7 +161,7 @@ def calibration_page(report: CalibrationReport) -> str:
                     "Score from which on so many reported pairs are copies, a fifth of queries "
                     "being copies, and the share of copies found",
                     ("references", "precision", "score", "recall"),
-                    rows,
+                    threshold_rows(calibration),
                 ),
             ),
             paragraph(
@@ -158,29 +172,24 @@ def calibration_page(report: CalibrationReport) -> str:
     )
 
 
-def _check(
-    calibration: Calibration, own: np.ndarray, best_other: np.ndarray, n_unrelated: int
-) -> CalibrationReport:
-    """Search with every query, half of them without their original, and bin what was told."""
-    present = np.arange(len(own)) % 2 == 0
+def _reliability(
+    calibration: Calibration,
+    own: np.ndarray,
+    best_other: np.ndarray,
+    *,
+    present: np.ndarray,
+    n_references: int,
+) -> list[tuple[float, float, int]]:
+    """Take each query's best match, its original where that is present; bin what is told of it."""
     score = np.where(present, np.maximum(own, best_other), best_other)
     right = present & (own > best_other)
-    told = calibration.probability(score, n_references=n_unrelated, copy_share=0.5)
+    told = calibration.probability(score, n_references=n_references, copy_share=0.5)
     bins = np.minimum((told * _BINS).astype(int), _BINS - 1)
-    reliability = [
+    return [
         (float(told[bins == b].mean()), float(right[bins == b].mean()), int((bins == b).sum()))
         for b in range(_BINS)
         if (bins == b).any()
     ]
-    return CalibrationReport(
-        calibration=calibration,
-        reliability=reliability,
-        copies=own,
-        unrelated=best_other[~present],
-        n_pictures=0,
-        n_references=n_unrelated,
-        n_skipped=0,
-    )
 
 
 def _describe(

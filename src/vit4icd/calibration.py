@@ -1,7 +1,7 @@
 """Scores to probability, expected false matches and thresholds; it describes nothing."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -165,8 +165,7 @@ def fit_calibration(
     ratios = np.maximum.accumulate(
         np.log(_density(copies, knots)) - np.log(_tail_density(draft, knots))
     )
-    fields = asdict(draft) | {"log_ratios": tuple(ratios.tolist())}
-    return Calibration(**fields)
+    return replace(draft, log_ratios=tuple(ratios.tolist()))
 
 
 def write_calibration(folder: Path, calibration: Calibration) -> None:

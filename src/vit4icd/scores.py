@@ -7,9 +7,9 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float32
 
-from vit4icd.errors import ConfigError, DataError, MismatchError
+from vit4icd.errors import ConfigError, DataError
 from vit4icd.search import top_k
-from vit4icd.types import DescriptorSet
+from vit4icd.types import DescriptorSet, require_same_model
 
 __all__ = ["Normalised", "Reduction", "ScoreNormalisation", "normalise"]
 
@@ -179,13 +179,4 @@ def _require_fitting(
             f"the background has {len(background)} images, but score normalisation needs {needed} "
             "neighbours; give more images or fewer --neighbours"
         )
-    if background.dim != queries.dim:
-        raise MismatchError(
-            f"queries have {queries.dim} dimensions, the background {background.dim}"
-        )
-    models = {queries.fingerprint, background.fingerprint} - {None}
-    if len(models) > 1:
-        raise MismatchError(
-            f"queries were described by model {queries.fingerprint}, the background by "
-            f"{background.fingerprint}; describe both with the same model"
-        )
+    require_same_model(queries, background, called="the background")

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from vit4icd.errors import ConfigError, DataError, MismatchError
-from vit4icd.types import DescriptorSet, Pairs
+from vit4icd.types import DescriptorSet, Pairs, require_same_model
 
 __all__ = ["best_pairs", "top_k"]
 
@@ -261,17 +261,7 @@ def _require_fitting(
     queries: DescriptorSet, sets: Sequence[DescriptorSet], bias: np.ndarray | None
 ) -> None:
     for part in sets:
-        if part.dim != queries.dim:
-            raise MismatchError(
-                f"queries have {queries.dim} dimensions, references {part.dim}; describe both with "
-                "the same model"
-            )
-        known = part.fingerprint is not None and queries.fingerprint is not None
-        if known and part.fingerprint != queries.fingerprint:
-            raise MismatchError(
-                f"queries were described by model {queries.fingerprint}, references by "
-                f"{part.fingerprint}; describe both with the same model"
-            )
+        require_same_model(queries, part, called="references")
     if bias is not None and len(bias) != len(queries):
         raise MismatchError(f"{len(bias)} biases for {len(queries)} queries")
     seen: set[str] = set()

@@ -8,7 +8,7 @@ from jaxtyping import Float32, Float64
 
 from vit4icd.errors import DataError, MismatchError
 
-__all__ = ["DescriptorSet", "Pairs", "Truth"]
+__all__ = ["DescriptorSet", "Pairs", "Truth", "require_same_model"]
 
 _CHECK_ROWS = 65_536  # rows checked at a time, so that a mapped file is never copied whole
 
@@ -97,6 +97,24 @@ class Truth:
 
     def __len__(self) -> int:
         return len(self.queries)
+
+
+def require_same_model(queries: DescriptorSet, others: DescriptorSet, *, called: str) -> None:
+    """Refuse sets that cannot be compared; files that do not name their model are trusted.
+
+    Raises:
+        MismatchError: another dimension or another model; the message says ``called``.
+    """
+    if others.dim != queries.dim:
+        raise MismatchError(
+            f"queries have {queries.dim} dimensions, {called} {others.dim}; describe both with "
+            "the same model"
+        )
+    if len({queries.fingerprint, others.fingerprint} - {None}) > 1:
+        raise MismatchError(
+            f"queries were described by model {queries.fingerprint}, {called} by "
+            f"{others.fingerprint}; describe both with the same model"
+        )
 
 
 def _require_unique(what: str, values: Sequence[str]) -> None:

@@ -234,11 +234,8 @@ def calibrate(
             progress=lambda done, n: advance(done, n, ""),
         )
     table = Table("references", "precision", "score", "recall", box=None)
-    for row in result.calibration.thresholds():
-        table.add_row(
-            f"{int(row['n_references']):,}", f"{100 * row['precision']:g} %",
-            f"{row['score']:.3f}", f"{100 * row['recall']:.1f} %",
-        )  # fmt: skip
+    for row in room.threshold_rows(result.calibration):
+        table.add_row(*row)
     Console().print(table)
     if result.n_skipped:
         say(quiet, f"{result.n_skipped} pictures could not be read")

@@ -160,9 +160,8 @@ def _read_learner(state: State) -> ImportedWeights:
     """Read the averaged weights that a stage of our own left; its heads and memory are dropped."""
     prefix = "model."
     model = {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
-    architecture = _architecture(model, "backbone.")
-    if "projection.weight" in model:
-        architecture = replace(architecture, dim=len(model["projection.weight"]))
+    dim = len(model["projection.weight"])
+    architecture = replace(_architecture(model, "backbone."), dim=dim)
     return ImportedWeights(
         kind="stage of a run", architecture=architecture, state=model, complete=True
     )

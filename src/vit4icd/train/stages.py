@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -90,22 +91,22 @@ class Learner(nn.Module):
 
     def contrast(self, raw: Tensor, labels: Tensor) -> Tensor:
         """Return the contrast of a batch with itself and the memory, and remember the batch."""
-        config, remembers = self.config, bool(self.config.memory)
-        memory = self.get_buffer("memory") if remembers else None
-        memory_labels = self.get_buffer("memory_labels") if remembers else None
-        n_known = 0 if memory_labels is None else int((memory_labels >= 0).sum())
-        value = info_nce_entropy(
+        config = self.config
+        loss = partial(
+            info_nce_entropy,
             raw,
             labels,
             temperature=config.temperature,
             entropy_weight=config.entropy,
-            others=None if memory is None else memory[:n_known].clone(),
-            other_labels=None if memory_labels is None else memory_labels[:n_known].clone(),
         )
-        if memory is not None and memory_labels is not None:
-            newest = F.normalize(raw.detach())
-            memory.copy_(torch.cat([newest, memory])[: len(memory)])
-            memory_labels.copy_(torch.cat([labels, memory_labels])[: len(memory)])
+        if not config.memory:
+            return config.contrast * loss()
+        memory, memory_labels = self.get_buffer("memory"), self.get_buffer("memory_labels")
+        known = memory_labels >= 0
+        value = loss(others=memory[known], other_labels=memory_labels[known])
+        newest = F.normalize(raw.detach())
+        memory.copy_(torch.cat([newest, memory])[: config.memory])
+        memory_labels.copy_(torch.cat([labels, memory_labels])[: config.memory])
         return config.contrast * value
 
     def forward(self, batch: dict[str, Tensor]) -> Losses:
