@@ -1,0 +1,152 @@
+"""What a found pair is called: its verdict, and the probability that its proof leaves."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from vit4icd.overlap import Overlap
+
+__all__ = ["COPY_PROBABILITY", "Match", "Verdict", "judge", "too_plain", "weigh"]
+
+COPY_PROBABILITY = 0.9
+"""Probability from which a pair is called a copy without proof."""
+
+Verdict = Literal["exact", "copy", "similar", "none"]
+"""exact: the same picture; copy: proven, or probable enough; similar: looks alike, but is not
+believed to be a copy; none: nothing of the kind."""
+
+_PROVEN, _UNPROVEN = 0.80, 1e-4  # share of copies that are proven, and of other pairs
+_WHOLE = 0.97  # share of both pictures from which they are the same picture
+_SAME_PIXELS = 0.98  # correlation of the pixels, likewise
+_UPRIGHT = 0.5  # degrees, likewise
+_PLAIN_SIDE, _CELLS = 32, 8  # pixels and cells along a side at which structure is looked for
+_FLAT = 2.0  # standard deviation of gray levels below which a cell is empty
+_MIN_STRUCTURE = 0.05  # share of cells that must not be empty
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Match:
+    """A query, a reference, and what is to be thought of the two."""
+
+    query: str
+    reference: str
+    similarity: float
+    """Inner product of the descriptors."""
+    score: float
+    """The similarity, normalised by the background where the model has one."""
+    probability: float | None
+    """How likely the pair is a copy, its proof considered; None without a calibration."""
+    verdict: Verdict
+    overlap: Overlap | None
+    """What the pictures have in common; None where that was not proven, or not tried."""
+    verified: bool
+    """Whether a proof was tried."""
+    orientation: str = "upright"
+    """How the query was turned or mirrored to be found."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """What is stored beside the reference."""
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether the verdict is exact or copy."""
+        return self.verdict in ("exact", "copy")
+
+    def to_json(self) -> dict[str, object]:
+        """Return the fields as JSON values."""
+        return {
+            "query": self.query,
+            "reference": self.reference,
+            "verdict": self.verdict,
+            "probability": self.probability,
+            "score": round(self.score, 6),
+            "similarity": round(self.similarity, 6),
+            "verified": self.verified,
+            "orientation": self.orientation,
+            "overlap": None if self.overlap is None else self.overlap.to_json(),
+            "metadata": dict(self.metadata),
+        }
+
+
+def judge(
+    *,
+    same_bytes: bool,
+    score: float,
+    probability: float | None,
+    overlap: Overlap | None,
+    verified: bool,
+    least_score: float | None = None,
+) -> Verdict:
+    """Return what a pair is called.
+
+    ``probability`` is the calibrated one, before the proof: :func:`weigh` is applied here. A model
+    without calibration calls a pair without proof a copy from ``least_score`` on, if it is given.
+
+    Example:
+        >>> judge(same_bytes=False, score=0.7, probability=0.97, overlap=None, verified=False)
+        'copy'
+        >>> judge(same_bytes=False, score=0.7, probability=0.97, overlap=None, verified=True)
+        'similar'
+    """
+    if same_bytes or (overlap is not None and _is_whole(overlap)):
+        return "exact"
+    if overlap is not None:
+        return "copy"
+    weighed = weigh(probability, overlap=overlap, verified=verified)
+    if weighed is not None:
+        is_probable = weighed >= COPY_PROBABILITY
+    else:
+        is_probable = not verified and least_score is not None and score >= least_score
+    if is_probable:
+        return "copy"
+    return "similar" if score > 0 else "none"
+
+
+def weigh(probability: float | None, *, overlap: Overlap | None, verified: bool) -> float | None:
+    """Return how likely a pair is a copy once its proof was tried.
+
+    By Bayes: a proof is found for most copies and for hardly any other pair, so finding it
+    multiplies the odds by that ratio, and not finding it by the ratio of the rest.
+
+    Example:
+        >>> weigh(0.5, overlap=None, verified=True) < 0.2
+        True
+    """
+    if probability is None or not verified:
+        return probability
+    found, otherwise = (_PROVEN, _UNPROVEN) if overlap else (1 - _PROVEN, 1 - _UNPROVEN)
+    odds = probability * found
+    return odds / (odds + (1 - probability) * otherwise)
+
+
+def too_plain(image: UInt8[np.ndarray, "_ _ 3"]) -> str | None:
+    """Return why a picture cannot be judged (blank, one colour, hardly any structure), or None.
+
+    Such pictures resemble each other whatever they are; callers refuse them with the reason
+    "image_too_plain".
+
+    Example:
+        >>> too_plain(np.full((40, 60, 3), 255, np.uint8))
+        'the picture is one colour'
+    """
+    size = (_PLAIN_SIDE, _PLAIN_SIDE)
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    if float(small.std(axis=(0, 1)).max()) < _FLAT:
+        return "the picture is one colour"
+    side = _PLAIN_SIDE // _CELLS
+    cells = small.reshape(_CELLS, side, _CELLS, side, 3).std(axis=(1, 3)).max(axis=2)
+    if float((cells >= _FLAT).mean()) < _MIN_STRUCTURE:
+        return "the picture has hardly any structure"
+    return None
+
+
+def _is_whole(overlap: Overlap) -> bool:
+    return (
+        min(overlap.query_share, overlap.reference_share) >= _WHOLE
+        and overlap.agreement >= _SAME_PIXELS
+        and abs(overlap.rotation) <= _UPRIGHT
+        and not overlap.flipped
+    )

@@ -1,0 +1,115 @@
+"""Verdicts: what a pair is called, and what a proof does to its probability."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from vit4icd.images import read_image
+from vit4icd.matches import Match, Verdict, judge, too_plain, weigh
+from vit4icd.overlap import Overlap, find_overlap, local_features
+
+PHOTOGRAPHS = "src/vit4icd/demo/photographs"
+
+
+@pytest.fixture(scope="module")
+def whole() -> Overlap:
+    features = local_features(read_image(f"{PHOTOGRAPHS}/cat.jpg"))
+    overlap = find_overlap(features, features)
+    assert overlap is not None
+    return overlap
+
+
+def _judged(probability: float | None, overlap: Overlap | None = None, **options: bool) -> Verdict:
+    verified = options.get("verified", overlap is not None)
+    return judge(
+        same_bytes=options.get("same_bytes", False),
+        score=0.4,
+        probability=probability,
+        overlap=overlap,
+        verified=verified,
+    )
+
+
+def test_calls_the_same_bytes_exact() -> None:
+    assert _judged(0.0, same_bytes=True) == "exact"
+
+
+def test_calls_a_picture_that_is_whole_in_the_other_exact(whole: Overlap) -> None:
+    assert _judged(0.5, whole) == "exact"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"query_share": 0.5},
+        {"reference_share": 0.5},
+        {"flipped": True},
+        {"rotation": 90.0},
+        {"agreement": 0.7},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_calls_a_proven_part_a_copy(whole: Overlap, change: dict[str, float]) -> None:
+    assert _judged(0.001, replace(whole, **change)) == "copy"  # type: ignore[arg-type]
+
+
+def test_believes_a_high_probability_where_no_proof_was_tried() -> None:
+    assert _judged(0.95) == "copy"
+    assert _judged(0.5) == "similar"
+    assert _judged(0.95, verified=True) == "similar"
+
+
+def test_goes_by_the_score_without_a_calibration() -> None:
+    shared = {"same_bytes": False, "probability": None, "overlap": None, "least_score": 0.5}
+    assert judge(score=0.6, verified=False, **shared) == "copy"  # type: ignore[arg-type]
+    assert judge(score=0.4, verified=False, **shared) == "similar"  # type: ignore[arg-type]
+    assert judge(score=0.6, verified=True, **shared) == "similar"  # type: ignore[arg-type]
+    assert judge(score=-0.1, verified=False, **shared) == "none"  # type: ignore[arg-type]
+
+
+def test_weighs_the_proof_and_its_absence(whole: Overlap) -> None:
+    before = 0.5
+    proven = weigh(before, overlap=whole, verified=True)
+    unproven = weigh(before, overlap=None, verified=True)
+    assert proven is not None
+    assert unproven is not None
+    assert unproven < before < proven
+    assert weigh(before, overlap=None, verified=False) == before
+    assert weigh(None, overlap=whole, verified=True) is None
+    assert weigh(1.0, overlap=None, verified=True) == 1.0
+    assert weigh(0.0, overlap=whole, verified=True) == 0.0
+
+
+def test_writes_a_match_as_json(whole: Overlap) -> None:
+    match = Match(
+        query="q.jpg", reference="r.jpg", similarity=0.9, score=0.4, probability=0.99,
+        verdict="copy", overlap=whole, verified=True, metadata={"owner": "me"},
+    )  # fmt: skip
+    fields = json.loads(json.dumps(match.to_json()))
+    assert match.is_copy
+    assert fields["metadata"] == {"owner": "me"}
+    assert fields["orientation"] == "upright"
+    assert fields["overlap"]["flipped"] is False
+    assert replace(match, overlap=None).to_json()["overlap"] is None
+
+
+def test_refuses_plain_pictures(rng: np.random.Generator) -> None:
+    blank = np.full((90, 120, 3), 200, np.uint8)
+    grainy = (blank + rng.normal(0, 4, blank.shape)).clip(0, 255).astype(np.uint8)
+    ramp = np.repeat(np.linspace(90, 110, 120)[None, :, None], 90, axis=0)
+    dotted = blank.copy()
+    dotted[40:45, 50:55] = 0
+    assert too_plain(blank) == "the picture is one colour"
+    assert too_plain(grainy) == "the picture is one colour"
+    assert "hardly any structure" in str(too_plain(np.repeat(ramp, 3, axis=2).astype(np.uint8)))
+    assert "hardly any structure" in str(too_plain(dotted))
+    assert too_plain(np.full((1, 1, 3), 7, np.uint8)) is not None
+
+
+def test_judges_every_packaged_photograph() -> None:
+    from pathlib import Path
+
+    for path in sorted(Path(PHOTOGRAPHS).iterdir()):
+        assert too_plain(read_image(path)) is None, path
