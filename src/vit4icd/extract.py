@@ -1,29 +1,22 @@
 """Pictures to descriptors: streaming, resumable, bad files listed; it searches nothing."""
 
-import base64
-import json
-import os
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32
 
 from vit4icd.datasets import ImageSource, open_images
 from vit4icd.describer import Describer
-from vit4icd.errors import ConfigError, DataError, ImageError, MismatchError
+from vit4icd.errors import ConfigError, DataError, MismatchError
 from vit4icd.images import MAX_PIXELS, prepare, read_image
-from vit4icd.storage import DescriptorWriter, atomic_path
+from vit4icd.storage import DescriptorWriter
+from vit4icd.stream import Described, Prepared, Skipped, described, write_skipped
 
 __all__ = ["DescribeSummary", "ProgressReport", "describe", "skipped_path"]
 
-_BATCH = 16  # pictures given to the engine at a time; ONNX Runtime gains nothing from more on a CPU
-_AHEAD = 3  # batches decoded ahead of the engine
 _JOURNAL_EVERY_S = 2.0  # seconds of work that a kill may cost
 
 
@@ -50,26 +43,6 @@ class ProgressReport:
     n_done: int
     n_images: int
     n_skipped: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Skipped:
-    name: str
-    reason: str
-    message: str
-
-    def to_line(self) -> str:
-        fields = {"name": self.name, "reason": self.reason, "message": self.message}
-        try:
-            self.name.encode("utf-8")
-        except UnicodeEncodeError:
-            raw = os.fsencode(self.name)
-            fields["name"] = raw.decode("utf-8", "replace")
-            fields["name_base64"] = base64.b64encode(raw).decode("ascii")
-        return json.dumps(fields, ensure_ascii=False) + "\n"
-
-
-Prepared = Float32[np.ndarray, "3 size size"] | _Skipped
 
 
 def skipped_path(out: Path) -> Path:
@@ -110,7 +83,7 @@ def describe(
         "max_pixels": max_pixels,
         "share": list(share),
     }
-    skipped: list[_Skipped] = []
+    skipped: list[Skipped] = []
     out.parent.mkdir(parents=True, exist_ok=True)
     with DescriptorWriter(
         out, dim=describer.dim, fingerprint=describer.fingerprint, config=config
@@ -125,7 +98,7 @@ def describe(
                 )
                 progress(report)
         writer.finish(order=[source.names[row] for row in rows])
-    _write_skipped(skipped_path(out), skipped)
+    write_skipped(skipped_path(out), skipped)
     return DescribeSummary(
         path=out,
         n_described=len(waiting) - len(skipped),
@@ -142,7 +115,7 @@ class _Run:
     source: ImageSource
     describer: Describer
     writer: DescriptorWriter
-    skipped: list[_Skipped]
+    skipped: list[Skipped]
     max_pixels: int
     n_workers: int | None
 
@@ -153,11 +126,12 @@ class _Run:
         saved_at, n_done = time.monotonic(), 0
         try:
             for batch in self._batches(rows):
-                good = [(row, item) for row, item in batch if not isinstance(item, _Skipped)]
-                self.skipped.extend(item for _, item in batch if isinstance(item, _Skipped))
-                if good:
-                    vectors.append(self.describer.describe(np.stack([item for _, item in good])))
-                    names.extend(self.source.names[row] for row, _ in good)
+                for item in batch:
+                    if isinstance(item, Described):
+                        names.append(self.source.names[item.rest])
+                        vectors.append(item.vectors)
+                    else:
+                        self.skipped.append(item)
                 if time.monotonic() - saved_at > _JOURNAL_EVERY_S:
                     self._save(names, vectors)
                     saved_at = time.monotonic()
@@ -172,31 +146,20 @@ class _Run:
         names.clear()
         vectors.clear()
 
-    def _batches(self, rows: Sequence[int]) -> Iterator[list[tuple[int, Prepared]]]:
-        """Prepare batches in order, a few ahead; what is not needed any more is never begun."""
-        with ThreadPoolExecutor(self.n_workers or _decoders(), "decode") as pool:
-            remaining = iter(rows)
-            ahead: deque[list[tuple[int, Future[Prepared]]]] = deque()
-            try:
-                while True:
-                    while len(ahead) < _AHEAD and (some := list(islice(remaining, _BATCH))):
-                        ahead.append([(row, pool.submit(self._prepared, row)) for row in some])
-                    if not ahead:
-                        return
-                    yield [(row, future.result()) for row, future in ahead.popleft()]
-            finally:
-                pool.shutdown(cancel_futures=True)
+    def _batches(self, rows: Sequence[int]) -> Iterator[list[Described[int] | Skipped]]:
+        return described(
+            rows,
+            self._prepared,
+            self.describer,
+            name=self.source.names.__getitem__,
+            n_workers=self.n_workers,
+        )
 
-    def _prepared(self, row: int) -> Prepared:
+    def _prepared(self, row: int) -> Prepared[int]:
         preprocessing = self.describer.preprocessing
-        try:
-            data = self.source.read(row)
-            image = read_image(data, max_pixels=self.max_pixels, at_least=preprocessing.at_least)
-            return prepare(image, preprocessing)
-        except ImageError as error:
-            return _Skipped(self.source.names[row], error.reason, str(error))
-        except MemoryError:
-            return _Skipped(self.source.names[row], "too_large", "not enough memory to decode")
+        data = self.source.read(row)
+        image = read_image(data, max_pixels=self.max_pixels, at_least=preprocessing.at_least)
+        return Prepared(prepare(image, preprocessing)[None], row)
 
 
 def _rows(source: ImageSource, share: tuple[int, int]) -> range:
@@ -209,15 +172,3 @@ def _rows(source: ImageSource, share: tuple[int, int]) -> range:
         name = Counter(source.names).most_common(1)[0][0]
         raise MismatchError(f"two pictures are named {name!r}; give each input once")
     return range(index, len(source), n_shares)
-
-
-def _decoders() -> int:
-    return max(2, (os.cpu_count() or 1) // 2)
-
-
-def _write_skipped(path: Path, skipped: Sequence[_Skipped]) -> None:
-    if not skipped:
-        path.unlink(missing_ok=True)
-        return
-    with atomic_path(path) as temporary:
-        temporary.write_text("".join(item.to_line() for item in skipped), "utf-8")

@@ -1,0 +1,133 @@
+"""Pictures through the engine: prepared by threads ahead of it, in order; it stores nothing."""
+
+import base64
+import json
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import numpy as np
+from jaxtyping import Float32
+
+from vit4icd.describer import Describer
+from vit4icd.errors import ImageError
+from vit4icd.storage import atomic_path
+
+__all__ = ["Described", "Prepared", "Skipped", "described", "name_fields", "write_skipped"]
+
+_BATCH = 16  # views given to the engine at a time; ONNX Runtime gains nothing from more on a CPU
+_AHEAD = 3  # batches decoded ahead of the engine
+
+Item = TypeVar("Item")
+Rest = TypeVar("Rest")
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A picture that could not be used, and why."""
+
+    name: str
+    reason: str
+    """A short stable code, such as "truncated"."""
+    message: str
+
+    def to_json(self) -> dict[str, str]:
+        """Return the fields; a name that is not UTF-8 stands there in base64 as well."""
+        return name_fields("name", self.name) | {"reason": self.reason, "message": self.message}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared(Generic[Rest]):
+    """A picture ready for the engine, as views (one, several or none), and what goes with it."""
+
+    views: Float32[np.ndarray, "view 3 size size"]
+    rest: Rest
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Described(Generic[Rest]):
+    """The descriptors of a picture's views, and what came with it."""
+
+    vectors: Float32[np.ndarray, "view dim"]
+    rest: Rest
+
+
+def described(
+    items: Iterable[Item],
+    prepare: Callable[[Item], Prepared[Rest]],
+    describer: Describer,
+    *,
+    name: Callable[[Item], str],
+    n_views: int = 1,
+    n_workers: int | None = None,
+) -> Iterator[list[Described[Rest] | Skipped]]:
+    """Yield the items' descriptors in batches, in the order of the items.
+
+    ``prepare`` runs in threads, a few batches ahead of the engine. Where it raises ImageError, or
+    runs out of memory, the reason takes the picture's place under its ``name``. ``n_views`` says
+    how many views a picture has at most, so that batches stay small.
+    """
+
+    def one(item: Item) -> Prepared[Rest] | Skipped:
+        try:
+            return prepare(item)
+        except ImageError as error:
+            return Skipped(name(item), error.reason, str(error))
+        except MemoryError:
+            return Skipped(name(item), "too_large", "not enough memory to decode")
+
+    with ThreadPoolExecutor(n_workers or _decoders(), "decode") as pool:
+        remaining, size = iter(items), max(1, _BATCH // n_views)
+        ahead: deque[list[Future[Prepared[Rest] | Skipped]]] = deque()
+        try:
+            while True:
+                while len(ahead) < _AHEAD and (some := list(islice(remaining, size))):
+                    ahead.append([pool.submit(one, item) for item in some])
+                if not ahead:
+                    return
+                yield _through_engine([future.result() for future in ahead.popleft()], describer)
+        finally:  # what is not needed any more is never begun
+            pool.shutdown(cancel_futures=True)
+
+
+def write_skipped(path: Path, skipped: Sequence[Skipped]) -> None:
+    """Write one JSON line for each; no file where nothing was skipped."""
+    if not skipped:
+        path.unlink(missing_ok=True)
+        return
+    lines = (json.dumps(item.to_json(), ensure_ascii=False) + "\n" for item in skipped)
+    with atomic_path(path) as temporary:
+        temporary.write_text("".join(lines), "utf-8")
+
+
+def name_fields(key: str, name: str) -> dict[str, str]:
+    """Return a name as JSON fields: as text, and in base64 too where it is not UTF-8."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        raw = os.fsencode(name)
+        encoded = base64.b64encode(raw).decode("ascii")
+        return {key: raw.decode("utf-8", "replace"), f"{key}_base64": encoded}
+    return {key: name}
+
+
+def _through_engine(
+    batch: Sequence[Prepared[Rest] | Skipped], describer: Describer
+) -> list[Described[Rest] | Skipped]:
+    views = [item.views for item in batch if isinstance(item, Prepared)]
+    if not views:
+        return [item for item in batch if isinstance(item, Skipped)]
+    ends = np.cumsum([len(view) for view in views])
+    vectors = iter(np.split(describer.describe(np.concatenate(views)), ends))
+    return [
+        item if isinstance(item, Skipped) else Described(next(vectors), item.rest) for item in batch
+    ]
+
+
+def _decoders() -> int:
+    return max(2, (os.cpu_count() or 1) // 2)
