@@ -139,3 +139,11 @@ def test_accepts_files_that_do_not_name_their_model(rng: np.random.Generator) ->
 def test_refuses_more_neighbours_than_rows(rng: np.random.Generator) -> None:
     with pytest.raises(DataError, match="3 neighbours"):
         top_k(_unit(rng, 2), _unit(rng, 2), 3)
+
+
+def test_gives_exactly_as_many_as_asked_when_single_precision_is_higher() -> None:
+    """The sampled threshold is rounded; a pair that double precision puts below it still counts."""
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        queries, references = _set("q", _unit(rng, 2, 4)), _set("r", _unit(rng, 4, 4))
+        assert len(best_pairs(queries, references, max_pairs=2)) == 2

@@ -154,7 +154,8 @@ class _Search:
     def _first_threshold(self, n_wanted: int) -> float:
         """Return the n-th best score of a sample of pairs, which the n-th best of all is not below.
 
-        The sample is the best few of each query in the first block.
+        The sample is the best few of each query in the first block, in single precision, hence the
+        margin.
         """
         if not len(self.queries):
             return -np.inf
@@ -163,7 +164,8 @@ class _Search:
         if block is None or k > len(block) // 4:
             return -np.inf
         scores = top_k(self.queries, block, k)[0] + self.bias[:, None]
-        return float(np.partition(scores.ravel(), -n_wanted)[-n_wanted])
+        nth = float(np.partition(scores.ravel(), -n_wanted)[-n_wanted])
+        return nth - _slack(nth, self.bias)
 
     def _above(self, first: int, block: Block, start: int, threshold: float) -> _Found:
         """Return a block's pairs that score at least the threshold."""
