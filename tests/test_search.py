@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from vit4icd import search
 from vit4icd.errors import ConfigError, DataError, MismatchError
-from vit4icd.search import best_pairs, top_k
+from vit4icd.search import best_pairs, self_pairs, top_k
 from vit4icd.types import DescriptorSet, Pairs
 
 
@@ -147,3 +147,42 @@ def test_gives_exactly_as_many_as_asked_when_single_precision_is_higher() -> Non
         rng = np.random.default_rng(seed)
         queries, references = _set("q", _unit(rng, 2, 4)), _set("r", _unit(rng, 4, 4))
         assert len(best_pairs(queries, references, max_pairs=2)) == 2
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    n_images=st.integers(0, 60),
+    max_pairs=st.sampled_from([1, 7, 10_000]),
+    threshold=st.sampled_from([-2.0, 0.0, 0.25, 0.5]),
+    with_bias=st.booleans(),
+)
+def test_equals_scoring_every_pair_of_one_set(
+    seed: int, n_images: int, max_pairs: int, threshold: float, with_bias: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    vectors = np.round(_unit(rng, n_images, 4) * 4) / 4  # few levels: many ties
+    bias = (np.round(rng.standard_normal(n_images) * 4) / 4 * with_bias).astype(np.float32)
+    before = search._REFERENCE_ROWS, search._QUERY_ROWS, search._CUT_AT
+    search._REFERENCE_ROWS, search._QUERY_ROWS, search._CUT_AT = 16, 4, 1
+    try:
+        found = self_pairs(_set("i", vectors), threshold=threshold, bias=bias, max_pairs=max_pairs)
+    finally:
+        search._REFERENCE_ROWS, search._QUERY_ROWS, search._CUT_AT = before
+    scores = vectors.astype(np.float64) @ vectors.T + np.minimum(bias[:, None], bias[None, :])
+    pairs = [
+        (left, right)
+        for left in range(n_images)
+        for right in range(left + 1, n_images)
+        if scores[left, right] >= threshold
+    ]
+    best = sorted(pairs, key=lambda pair: (-scores[pair], pair))[:max_pairs]
+    assert _rows(found) == sorted(best)
+    np.testing.assert_allclose(found.scores, [scores[pair] for pair in sorted(best)], atol=1e-12)
+
+
+def test_refuses_to_pair_a_set_without_an_end(rng: np.random.Generator) -> None:
+    with pytest.raises(ConfigError, match="finite"):
+        self_pairs(_set("i", _unit(rng, 2)), threshold=float("-inf"))
+    with pytest.raises(MismatchError, match="3 biases for 2 images"):
+        self_pairs(_set("i", _unit(rng, 2)), threshold=0.5, bias=np.zeros(3, np.float32))

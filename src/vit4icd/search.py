@@ -1,4 +1,4 @@
-"""Exact search: the best pairs overall, or the nearest references per query; no approximation."""
+"""Exact search: the best pairs overall, of each query, or within one set; no approximation."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from jaxtyping import Float32, Float64, Int64
 from vit4icd.errors import ConfigError, DataError, MismatchError
 from vit4icd.types import DescriptorSet, Pairs, require_same_model
 
-__all__ = ["best_pairs", "top_k"]
+__all__ = ["best_pairs", "self_pairs", "top_k"]
 
 _QUERY_ROWS = 1_024  # queries asked at a time: bounds what a search can return when all scores tie
 _REFERENCE_ROWS = 16_384  # references held in memory at a time
@@ -70,6 +70,50 @@ def best_pairs(
     return _named(found, queries, sets)
 
 
+def self_pairs(
+    descriptors: DescriptorSet,
+    *,
+    threshold: float,
+    bias: Float32[np.ndarray, " image"] | None = None,
+    max_pairs: int = 5_000_000,
+    n_threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Pairs:
+    """Return the pairs within one set that score at least the threshold, each pair once.
+
+    A score is the inner product plus the lower ``bias`` of the two images, so it has no direction.
+    The result is exact and memory bounded as in :func:`best_pairs`, with about half of its work; of
+    more than ``max_pairs`` the best are kept. The earlier image of a pair is called its query.
+
+    Raises:
+        ConfigError: ``max_pairs`` below 1, or a threshold that is not finite.
+        MismatchError: a bias of another length.
+
+    Example:
+        >>> vectors = np.array([[1, 0], [0, 1], [0.8, 0.6]], np.float32)
+        >>> pairs = self_pairs(DescriptorSet(ids=["a", "b", "c"], vectors=vectors), threshold=0.5)
+        >>> list(zip(pairs.queries, pairs.references, pairs.scores.round(3).tolist()))
+        [('a', 'c', 0.8), ('b', 'c', 0.6)]
+    """
+    if max_pairs < 1 or not np.isfinite(threshold):
+        raise ConfigError(
+            f"max_pairs must be at least 1 and the threshold finite, not {max_pairs}, {threshold}"
+        )
+    if bias is not None and len(bias) != len(descriptors):
+        raise MismatchError(f"{len(bias)} biases for {len(descriptors)} images")
+    if n_threads is not None:
+        faiss.omp_set_num_threads(n_threads)
+    search = _Search(
+        queries=np.ascontiguousarray(descriptors.vectors),
+        bias=np.zeros(len(descriptors), np.float32) if bias is None else bias,
+        sets=[descriptors],
+        transform=None,
+        progress=progress,
+        is_within_one_set=True,
+    )
+    return _named(search.best(max_pairs, at_least=threshold), descriptors, [descriptors])
+
+
 def top_k(
     queries: Float32[np.ndarray, "query dim"], rows: Block, k: int
 ) -> tuple[Float32[np.ndarray, "query k"], Int64[np.ndarray, "query k"]]:
@@ -120,13 +164,17 @@ class _Search:
     sets: Sequence[DescriptorSet]
     transform: Transform | None
     progress: Callable[[int, int], None] | None
+    is_within_one_set: bool = False
 
-    def best(self, n_wanted: int) -> _Found:
+    def best(self, n_wanted: int, *, at_least: float | None = None) -> _Found:
         """Return the best pairs overall; the threshold starts at a sample's and rises."""
-        threshold, kept = self._first_threshold(n_wanted), [_NONE]
+        threshold = self._first_threshold(n_wanted) if at_least is None else at_least
+        kept = [_NONE]
         for start, block in self._blocks():
-            for first in range(0, len(self.queries), _QUERY_ROWS):
-                kept.append(self._above(first, block, start, threshold))
+            index = _index(block, with_one=bool(self.bias.any()))
+            end = start + len(block) if self.is_within_one_set else len(self.queries)
+            for first in range(0, end, _QUERY_ROWS):
+                kept.append(self._above(first, block, start, index, threshold))
                 if sum(map(len, kept)) > _CUT_AT * n_wanted:
                     kept = [_cut(kept, n_wanted)]
                     threshold = max(threshold, float(kept[0].score.min()))
@@ -167,26 +215,26 @@ class _Search:
         nth = float(np.partition(scores.ravel(), -n_wanted)[-n_wanted])
         return nth - _slack(nth, self.bias)
 
-    def _above(self, first: int, block: Block, start: int, threshold: float) -> _Found:
+    def _above(
+        self, first: int, block: Block, start: int, index: faiss.IndexFlatIP, threshold: float
+    ) -> _Found:
         """Return a block's pairs that score at least the threshold."""
         queries = self.queries[first : first + _QUERY_ROWS]
         bias = self.bias[first : first + _QUERY_ROWS]
         if not np.isfinite(threshold):
             rows = np.indices((len(queries), len(block))).reshape(2, -1)
             return self._scored(rows[0] + first, rows[1], block, start)
-        if bias.any():
+        if index.d > queries.shape[1]:
             queries = np.hstack([queries, bias[:, None]])
-            rows_with_one = np.hstack([block, np.ones((len(block), 1), np.float32)])
-        else:
-            rows_with_one = block
-        index = faiss.IndexFlatIP(rows_with_one.shape[1])
-        index.add(rows_with_one)
         ends, _, columns = index.range_search(
             np.ascontiguousarray(queries), threshold - _slack(threshold, bias)
         )
         counts = (ends[1:] - ends[:-1]).astype(np.int64)
-        query = np.repeat(np.arange(len(queries)), counts)
-        found = self._scored(query + first, columns, block, start)
+        query = np.repeat(np.arange(len(queries)), counts) + first
+        if self.is_within_one_set:
+            once = query < columns + start
+            query, columns = query[once], columns[once]
+        found = self._scored(query, columns, block, start)
         return found.pick(found.score >= threshold) if len(found) else found
 
     def _nearest_in(self, first: int, block: Block, start: int, k: int) -> _Found:
@@ -211,10 +259,21 @@ class _Search:
             part = slice(first, first + _RESCORE_ROWS)
             left, right = self.queries[query[part]], block[row[part]]
             scores[part] = np.einsum("pd,pd->p", left, right, dtype=np.float64)
-        scores += self.bias[query]
+        if self.is_within_one_set:
+            scores += np.minimum(self.bias[query], self.bias[row + start])
+        else:
+            scores += self.bias[query]
         return _Found(
             query=query.astype(np.int64), reference=row.astype(np.int64) + start, score=scores
         )
+
+
+def _index(block: Block, *, with_one: bool) -> faiss.IndexFlatIP:
+    """Return a block that faiss can search, with a column of ones for the bias if there is one."""
+    rows = np.hstack([block, np.ones((len(block), 1), np.float32)]) if with_one else block
+    index = faiss.IndexFlatIP(rows.shape[1])
+    index.add(rows)
+    return index
 
 
 def _slack(score: float, bias: np.ndarray) -> float:
