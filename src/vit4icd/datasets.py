@@ -7,7 +7,6 @@ import re
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -257,7 +256,7 @@ class _Chain:
 
     def __init__(self, parts: Sequence[ImageSource]) -> None:
         self._parts = parts
-        self._ends = list(accumulate(len(part) for part in parts))
+        self._ends = np.cumsum([len(part) for part in parts], dtype=np.int64)
         self.names: Sequence[str] = [name for part in parts for name in part.names]
 
     def __len__(self) -> int:
@@ -265,7 +264,7 @@ class _Chain:
 
     def read(self, index: int) -> bytes:
         part = int(np.searchsorted(self._ends, index, side="right"))
-        before = self._ends[part - 1] if part else 0
+        before = int(self._ends[part - 1]) if part else 0
         return self._parts[part].read(index - before)
 
 
