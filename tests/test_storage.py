@@ -1,6 +1,7 @@
 """Files: whole or not at all, refused when foreign or newer, and a journal that survives a kill."""
 
 import json
+import os
 from pathlib import Path
 
 import h5py
@@ -18,9 +19,11 @@ from vit4icd.storage import (
     atomic_path,
     fingerprint,
     map_descriptors,
+    name_fields,
     read_descriptors,
     read_json,
     read_model_card,
+    read_name,
     read_pairs,
     read_truth,
     write_descriptors,
@@ -226,3 +229,20 @@ def test_changes_the_fingerprint_with_weights_network_or_preprocessing() -> None
     }
     assert one not in others
     assert len(others) == 3
+
+
+@given(st.binary(min_size=1, max_size=40))
+def test_keeps_every_byte_of_a_name_in_json(raw: bytes) -> None:
+    name = os.fsdecode(raw)
+    fields = json.loads(json.dumps(name_fields("path", name)))
+    assert os.fsencode(read_name("path", fields)) == raw
+    assert ("path_base64" in fields) == (not _is_utf8(raw))
+    json.dumps(fields, ensure_ascii=False).encode("utf-8")
+
+
+def _is_utf8(raw: bytes) -> bool:
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True

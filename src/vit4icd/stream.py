@@ -1,6 +1,5 @@
 """Pictures through the engine: prepared by threads ahead of it, in order; it stores nothing."""
 
-import base64
 import json
 import os
 from collections import deque
@@ -16,9 +15,9 @@ from jaxtyping import Float32
 
 from vit4icd.describer import Describer
 from vit4icd.errors import ImageError
-from vit4icd.storage import atomic_path
+from vit4icd.storage import atomic_path, name_fields
 
-__all__ = ["Described", "Prepared", "Skipped", "described", "name_fields", "write_skipped"]
+__all__ = ["Described", "Prepared", "Skipped", "described", "write_skipped"]
 
 _BATCH = 16  # views given to the engine at a time; ONNX Runtime gains nothing from more on a CPU
 _AHEAD = 3  # batches decoded ahead of the engine
@@ -103,17 +102,6 @@ def write_skipped(path: Path, skipped: Sequence[Skipped]) -> None:
     lines = (json.dumps(item.to_json(), ensure_ascii=False) + "\n" for item in skipped)
     with atomic_path(path) as temporary:
         temporary.write_text("".join(lines), "utf-8")
-
-
-def name_fields(key: str, name: str) -> dict[str, str]:
-    """Return a name as JSON fields: as text, and in base64 too where it is not UTF-8."""
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        raw = os.fsencode(name)
-        encoded = base64.b64encode(raw).decode("ascii")
-        return {key: raw.decode("utf-8", "replace"), f"{key}_base64": encoded}
-    return {key: name}
 
 
 def _through_engine(

@@ -7,7 +7,7 @@ from vit4icd.storage.descriptors import (
     read_descriptors,
     write_descriptors,
 )
-from vit4icd.storage.files import atomic_path, read_json, write_json
+from vit4icd.storage.files import atomic_path, name_fields, read_json, read_name, write_json
 from vit4icd.storage.journal import DescriptorWriter
 from vit4icd.storage.models import (
     ModelCard,
@@ -26,10 +26,12 @@ __all__ = [
     "file_sha256",
     "fingerprint",
     "map_descriptors",
+    "name_fields",
     "official_id",
     "read_descriptors",
     "read_json",
     "read_model_card",
+    "read_name",
     "read_pairs",
     "read_truth",
     "write_descriptors",

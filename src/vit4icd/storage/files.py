@@ -1,15 +1,16 @@
-"""Whole files: they appear complete or not at all; it knows no format but JSON."""
+"""Whole files, which appear complete or not at all, and names in JSON; it knows no other format."""
 
+import base64
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from vit4icd.errors import FormatError
 
-__all__ = ["atomic_path", "read_json", "write_json"]
+__all__ = ["atomic_path", "name_fields", "read_json", "read_name", "write_json"]
 
 
 @contextmanager
@@ -48,6 +49,28 @@ def read_json(path: Path) -> Any:
         raise FormatError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise FormatError(f"{path} is not JSON: {error}") from error
+
+
+def name_fields(key: str, name: str) -> dict[str, str]:
+    r"""Return a file name as JSON fields; one that is not UTF-8 is given in base64 as well.
+
+    Example:
+        >>> name_fields("path", os.fsdecode(b"\xe9.jpg"))
+        {'path': '�.jpg', 'path_base64': '6S5qcGc='}
+    """
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        raw = os.fsencode(name)
+        text = base64.b64encode(raw).decode("ascii")
+        return {key: raw.decode("utf-8", "replace"), f"{key}_base64": text}
+    return {key: name}
+
+
+def read_name(key: str, fields: Mapping[str, str]) -> str:
+    """Return the file name that :func:`name_fields` gave."""
+    encoded = fields.get(f"{key}_base64")
+    return fields[key] if encoded is None else os.fsdecode(base64.b64decode(encoded))
 
 
 def _flush(path: Path) -> None:
