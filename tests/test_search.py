@@ -90,6 +90,19 @@ def test_gives_all_pairs_when_more_are_asked_for(rng: np.random.Generator) -> No
     np.testing.assert_allclose(found.scores, expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("threshold", [-2.0, 0.0, 0.3])
+@pytest.mark.parametrize("per_query", [None, 3])
+def test_gives_only_what_reaches_a_threshold(
+    rng: np.random.Generator, threshold: float, per_query: int | None
+) -> None:
+    queries, references = _set("q", _unit(rng, 9)), _set("r", _unit(rng, 30))
+    every = best_pairs(queries, references, max_pairs=40, per_query=per_query)
+    expected = [row for row in range(len(every)) if every.scores[row] >= threshold]
+    found = best_pairs(queries, references, max_pairs=40, per_query=per_query, threshold=threshold)
+    assert _rows(found) == [_rows(every)[row] for row in expected]
+    np.testing.assert_array_equal(found.scores, every.scores[expected])
+
+
 def test_breaks_ties_by_query_then_reference() -> None:
     same = np.ones((6, 2), np.float32) / np.sqrt(2).astype(np.float32)
     found = best_pairs(_set("q", same[:2]), _set("r", same), max_pairs=8)

@@ -29,12 +29,15 @@ def best_pairs(
     *,
     max_pairs: int = 500_000,
     per_query: int | None = None,
+    threshold: float | None = None,
     bias: Float32[np.ndarray, " query"] | None = None,
     transform: Transform | None = None,
     n_threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Pairs:
     """Return the ``max_pairs`` best pairs of all, or the ``per_query`` best of each query.
+
+    With a ``threshold``, only those that score at least that much.
 
     A score is the inner product plus the query's ``bias``. The result is exact: candidates found by
     faiss in single precision, with a margin for rounding, are scored again in double precision;
@@ -66,7 +69,11 @@ def best_pairs(
         transform=transform,
         progress=progress,
     )
-    found = search.best(max_pairs) if per_query is None else search.nearest(per_query)
+    if per_query is None:
+        return _named(search.best(max_pairs, at_least=threshold), queries, sets)
+    found = search.nearest(per_query)
+    if threshold is not None:
+        found = found.pick(found.score >= threshold)
     return _named(found, queries, sets)
 
 
