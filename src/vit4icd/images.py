@@ -152,14 +152,14 @@ def read_image(
     """
     if isinstance(source, np.ndarray):
         return _from_array(source)
-    with _explained():
+    with explained():
         if isinstance(source, Image.Image):
             return _to_rgb(source, max_pixels)
         data = source if isinstance(source, bytes) else read_bytes(Path(source), max_bytes)
         _require_bytes(len(data), max_bytes)
         if not data:
             raise ImageError("empty", "the file has no bytes")
-        reader = _reader_of(data)
+        reader = reader_of(data)
         if reader is JpegImageFile:
             image = _read_plain_jpeg(data, max_pixels, at_least)
             if image is not None:
@@ -268,7 +268,7 @@ _SILENCE = _Silence()
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def explained() -> Iterator[None]:
     """Turn whatever a decoder raises into an ImageError with a reason."""
     with _SILENCE:
         try:
@@ -300,7 +300,8 @@ def _require_size(width: int, height: int, max_pixels: int) -> None:
         )
 
 
-def _reader_of(data: bytes) -> Callable[[io.BytesIO], ImageFile]:
+def reader_of(data: bytes) -> Callable[[io.BytesIO], ImageFile]:
+    """Return what opens such bytes, by how they start; ImageError where nothing does."""
     reader = next((reader for start, reader in _READERS if start.match(data)), None)
     if reader is None:
         raise ImageError("unsupported_format", f"not a picture: none of {_FORMATS}")
