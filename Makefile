@@ -36,7 +36,7 @@ format: $(VENV)/.all
 	$(BIN)/ruff check --fix
 
 bench: $(VENV)/.all
-	for name in edits describe search metrics; do \
+	for name in edits describe search selfjoin metrics; do \
 		$(BIN)/python -m benchmarks.$$name || exit 1; done
 
 evaluate-default: $(VENV)/.all

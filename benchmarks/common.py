@@ -1,4 +1,4 @@
-"""What the benchmarks share: CPU seconds, a results file, and a plain table."""
+"""What the benchmarks share: CPU seconds, memory, a results file, and a plain table."""
 
 import json
 import platform
@@ -27,6 +27,14 @@ def wall_seconds(work: Callable[[], object], *, repeats: int = 3) -> float:
         work()
         times.append(time.perf_counter() - start)
     return min(times)
+
+
+def anonymous_mb() -> float:
+    """Return this process's memory that no file backs, in MB."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon"):
+            return int(line.split()[1]) / 1024
+    return 0.0
 
 
 def report(name: str, rows: dict[str, float | int | str]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import faiss
 import numpy as np
 
-from benchmarks.common import report, wall_seconds
+from benchmarks.common import anonymous_mb, report, wall_seconds
 from vit4icd.search import best_pairs
 from vit4icd.storage import map_descriptors, write_descriptors
 from vit4icd.types import DescriptorSet
@@ -67,25 +67,17 @@ def _memory(folder: Path) -> None:
     faiss.omp_set_num_threads(N_THREADS)
     queries = map_descriptors([folder / "q.h5"], ids="path")[0]
     references = map_descriptors([folder / f"r{part}.h5" for part in range(3)], ids="path")
-    before = _anonymous_mb()
+    before = anonymous_mb()
     peak = before
 
     def watch(_done: int, _rows: int) -> None:
         nonlocal peak
-        peak = max(peak, _anonymous_mb())
+        peak = max(peak, anonymous_mb())
 
     best_pairs(queries, references, max_pairs=500_000, progress=watch)
     file_mb = sum(path.stat().st_size for path in folder.iterdir()) / 2**20
     highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - file_mb
     print(before, max(peak, highest))
-
-
-def _anonymous_mb() -> float:
-    """Return this process's memory that no file backs."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("RssAnon"):
-            return int(line.split()[1]) / 1024
-    return 0.0
 
 
 def _vectors(seed: int, n_rows: int) -> np.ndarray:
