@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import make_model, make_pictures
+from vit4icd.datasets import open_images
 from vit4icd.describer import load_describer
 from vit4icd.errors import ConfigError, DataError, MismatchError
 from vit4icd.extract import ProgressReport, describe, skipped_path
@@ -38,11 +39,21 @@ def test_loses_only_the_bad_file(place: int, model: Path, pictures: Path, tmp_pa
     summary = describe([pictures], tmp_path / "bad.h5", describer)
     bad = read_descriptors(tmp_path / "bad.h5")
     assert summary.n_skipped == 1
+    assert summary.skipped[0].name == str(pictures / f"{place:03d}.jpg")
     assert list(bad.ids) == [name for row, name in enumerate(good.ids) if row != place]
     np.testing.assert_array_equal(bad.vectors, np.delete(good.vectors, place, axis=0))
     (line,) = skipped_path(tmp_path / "bad.h5").read_text().splitlines()
     assert json.loads(line)["name"].endswith(f"{place:03d}.jpg")
     assert json.loads(line)["reason"] in {"corrupt", "unsupported_format"}
+
+
+def test_describes_what_is_opened_already(model: Path, pictures: Path, tmp_path: Path) -> None:
+    describer, source = load_describer(model), open_images([pictures])
+    describe([pictures], tmp_path / "paths.h5", describer)
+    describe(source, tmp_path / "source.h5", describer)
+    paths, opened = read_descriptors(tmp_path / "paths.h5"), read_descriptors(tmp_path / "source.h5")
+    assert list(paths.ids) == list(opened.ids)
+    np.testing.assert_array_equal(paths.vectors, opened.vectors)
 
 
 def test_tries_skipped_files_again(model: Path, pictures: Path, tmp_path: Path) -> None:

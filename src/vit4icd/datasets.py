@@ -5,7 +5,7 @@ import os
 import pickletools
 import re
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, cast, runtime_checkable
@@ -24,6 +24,7 @@ __all__ = [
     "open_classes",
     "open_images",
     "read_labelled_pairs",
+    "walk_pictures",
 ]
 
 _COPY_NAME = re.compile(r"(\d+)_(\d+)\.[A-Za-z]*g")  # the official layout: {class}_{j}.jpg
@@ -125,6 +126,30 @@ def open_images(inputs: Sequence[Path]) -> ImageSource:
     return parts[0] if len(parts) == 1 else _Chain(parts)
 
 
+def _refuse_folder(error: OSError) -> None:
+    raise DataError(f"the folder {error.filename!r} cannot be listed: {error.strerror}")
+
+
+def walk_pictures(
+    folder: Path, *, onerror: Callable[[OSError], None] = _refuse_folder
+) -> Iterator[Path]:
+    """Yield the pictures and tar shards of a folder and of all below it, as :func:`open_images`.
+
+    ``onerror`` is told of a sub-folder that cannot be listed; unless told otherwise, that is the
+    end.
+
+    Raises:
+        DataError: a folder cannot be listed.
+    """
+    for parent, folders, files in os.walk(folder, onerror=onerror):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (
+            Path(parent, name)
+            for name in sorted(files)
+            if _is_picture(name) or (name.endswith(".tar") and not name.startswith("."))
+        )
+
+
 def open_classes(path: Path) -> ClassSource:
     """Open training pictures with their classes, by what the folder holds.
 
@@ -141,7 +166,7 @@ def open_classes(path: Path) -> ClassSource:
         copies = sorted(str(file) for file in path.glob("*g") if _COPY_NAME.fullmatch(file.name))
         if copies:
             return _by_key(copies, [Path(name).name.split("_")[0] for name in copies])
-        inside = [(key, file) for key, child in _sub_folders(path) for file in _walk(child)]
+        inside = [(key, file) for key, child in _sub_folders(path) for file in walk_pictures(child)]
         shards = [file for _, file in inside if file.suffix == ".tar"] or any(path.glob("*.tar"))
         if inside and not shards:
             _refuse_loose_pictures(path)
@@ -269,26 +294,11 @@ class _Chain:
 
 
 def _open_folder(folder: Path) -> Iterator[ImageSource]:
-    files = list(_walk(folder))
+    files = list(walk_pictures(folder))
     yield from (_Shard(file) for file in files if file.suffix == ".tar")
     pictures = [file for file in files if file.suffix != ".tar"]
     if pictures:
         yield _Files(pictures)
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """Yield the pictures and shards of a folder and of all below it."""
-    for parent, folders, files in os.walk(folder, onerror=_refuse_folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (
-            Path(parent, name)
-            for name in sorted(files)
-            if _is_picture(name) or (name.endswith(".tar") and not name.startswith("."))
-        )
-
-
-def _refuse_folder(error: OSError) -> None:
-    raise DataError(f"the folder {error.filename!r} cannot be listed: {error.strerror}")
 
 
 def _is_picture(name: str) -> bool:

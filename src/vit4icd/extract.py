@@ -27,8 +27,13 @@ class DescribeSummary:
     path: Path
     n_described: int
     n_reused: int
-    n_skipped: int
+    skipped: tuple[Skipped, ...]
     seconds: float
+
+    @property
+    def n_skipped(self) -> int:
+        """Pictures that could not be described."""
+        return len(self.skipped)
 
     @property
     def images_per_s(self) -> float:
@@ -51,7 +56,7 @@ def skipped_path(out: Path) -> Path:
 
 
 def describe(
-    inputs: Sequence[Path],
+    inputs: Sequence[Path] | ImageSource,
     out: Path,
     describer: Describer,
     *,
@@ -61,6 +66,8 @@ def describe(
     progress: Callable[[ProgressReport], None] | None = None,
 ) -> DescribeSummary:
     """Describe files, folders and tar shards into one HDF5 file of the official layout.
+
+    ``inputs`` are paths, or pictures opened already, whose names then name the rows.
 
     Pictures are decoded by threads ahead of the engine and written to a journal every two seconds,
     so that a run that was stopped or killed goes on where it was when it is called again: nothing
@@ -76,7 +83,7 @@ def describe(
         ConfigError: a share that is not 0 <= i < n.
     """
     started = time.monotonic()
-    source = open_images(inputs)
+    source = inputs if isinstance(inputs, ImageSource) else open_images(inputs)
     rows = _rows(source, share)
     config = {
         "preprocessing": describer.preprocessing.to_json(),
@@ -103,7 +110,7 @@ def describe(
         path=out,
         n_described=len(waiting) - len(skipped),
         n_reused=n_reused,
-        n_skipped=len(skipped),
+        skipped=tuple(skipped),
         seconds=time.monotonic() - started,
     )
 
