@@ -51,7 +51,8 @@ def test_describes_what_is_opened_already(model: Path, pictures: Path, tmp_path:
     describer, source = load_describer(model), open_images([pictures])
     describe([pictures], tmp_path / "paths.h5", describer)
     describe(source, tmp_path / "source.h5", describer)
-    paths, opened = read_descriptors(tmp_path / "paths.h5"), read_descriptors(tmp_path / "source.h5")
+    paths = read_descriptors(tmp_path / "paths.h5")
+    opened = read_descriptors(tmp_path / "source.h5")
     assert list(paths.ids) == list(opened.ids)
     np.testing.assert_array_equal(paths.vectors, opened.vectors)
 

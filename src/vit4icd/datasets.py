@@ -131,16 +131,9 @@ def _refuse_folder(error: OSError) -> None:
 
 
 def walk_pictures(
-    folder: Path, *, onerror: Callable[[OSError], None] = _refuse_folder
+    folder: Path, onerror: Callable[[OSError], None] = _refuse_folder
 ) -> Iterator[Path]:
-    """Yield the pictures and tar shards of a folder and of all below it, as :func:`open_images`.
-
-    ``onerror`` is told of a sub-folder that cannot be listed; unless told otherwise, that is the
-    end.
-
-    Raises:
-        DataError: a folder cannot be listed.
-    """
+    """Yield the pictures and shards in a folder; ``onerror`` is told of one that is not listed."""
     for parent, folders, files in os.walk(folder, onerror=onerror):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (
