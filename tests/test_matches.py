@@ -1,6 +1,7 @@
 """Verdicts: what a pair is called, and what a proof does to its probability."""
 
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from vit4icd.images import read_image
 from vit4icd.matches import Match, Verdict, judge, too_plain, weigh
 from vit4icd.overlap import Overlap, find_overlap, local_features
+from vit4icd.storage import read_name
 
 PHOTOGRAPHS = "src/vit4icd/demo/photographs"
 
@@ -113,3 +115,19 @@ def test_judges_every_packaged_photograph() -> None:
 
     for path in sorted(Path(PHOTOGRAPHS).iterdir()):
         assert too_plain(read_image(path)) is None, path
+
+
+def test_keeps_names_that_are_not_utf_8() -> None:
+    match = Match(
+        query=os.fsdecode(b"\xe9.jpg"),
+        reference="b.jpg",
+        similarity=0.5,
+        score=0.4,
+        probability=None,
+        verdict="similar",
+        overlap=None,
+        verified=False,
+    )
+    fields = json.loads(json.dumps(match.to_json(), ensure_ascii=False).encode("utf-8"))
+    assert read_name("query", fields) == match.query
+    assert fields["reference"] == "b.jpg"

@@ -32,3 +32,10 @@ def test_lets_true_pairs_repeat() -> None:
     assert len(Truth(queries=["a", "a"], references=["x", "x"])) == 2
     with pytest.raises(MismatchError, match="1 queries for 2 references"):
         Truth(queries=["a"], references=["x", "y"])
+
+
+def test_picks_rows_in_the_order_asked() -> None:
+    images = DescriptorSet(ids=["a", "b", "c"], vectors=np.eye(3, dtype=np.float32))
+    some = images.only([2, 0])
+    assert (list(some.ids), some.vectors.tolist()) == (["c", "a"], [[0, 0, 1], [1, 0, 0]])
+    assert (len(images.only([])), images.only([]).dim) == (0, 3)

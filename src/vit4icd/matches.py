@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from vit4icd.overlap import Overlap
+from vit4icd.storage import name_fields
 
 __all__ = ["COPY_PROBABILITY", "Match", "Verdict", "judge", "too_plain", "weigh"]
 
@@ -58,8 +59,8 @@ class Match:
     def to_json(self) -> dict[str, object]:
         """Return the fields as JSON values."""
         return {
-            "query": self.query,
-            "reference": self.reference,
+            **name_fields("query", self.query),
+            **name_fields("reference", self.reference),
             "verdict": self.verdict,
             "probability": self.probability,
             "score": round(self.score, 6),

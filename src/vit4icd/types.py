@@ -1,7 +1,7 @@
 """The columns that pass between rooms, validated once at birth; it reads, writes, finds nothing."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float32, Float64
@@ -47,6 +47,11 @@ class DescriptorSet:
     def dim(self) -> int:
         """Length of one descriptor."""
         return int(self.vectors.shape[1])
+
+    def only(self, rows: Sequence[int]) -> "DescriptorSet":
+        """Return the images of these rows, in that order."""
+        ids = [self.ids[row] for row in rows]
+        return replace(self, ids=ids, vectors=self.vectors[np.asarray(rows, np.int64)])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
