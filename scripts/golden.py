@@ -12,7 +12,7 @@ GOLDEN = ROOT / "tests" / "data" / "golden"
 def main() -> None:
     """Write the help of every verb and the list of public names."""
     sys.path.insert(0, str(ROOT))
-    from tests.test_house import _public_names
+    from tests.test_house import _public_names, help_file
 
     from vit4icd import cli
 
@@ -20,9 +20,9 @@ def main() -> None:
     (GOLDEN / "public_names.txt").write_text(_public_names(), "utf-8")
     environment = {**os.environ, "COLUMNS": "80", "NO_COLOR": "1"}
     for verb in ("", *cli.VERBS):
-        words = [sys.executable, "-m", "vit4icd", *filter(None, [verb]), "--help"]
+        words = [sys.executable, "-m", "vit4icd", *verb.split(), "--help"]
         done = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)
-        (GOLDEN / f"help-{verb or 'all'}.txt").write_text(done.stdout, "utf-8")
+        (GOLDEN / help_file(verb)).write_text(done.stdout, "utf-8")
 
 
 if __name__ == "__main__":

@@ -65,7 +65,8 @@ def test_works_without_the_training_wing() -> None:
 
 
 def test_documents_every_verb_and_option() -> None:
-    readme = (ROOT / "README.md").read_text("utf-8") + (ROOT / "docs" / "reproduce.md").read_text()
+    pages = ROOT / "README.md", ROOT / "docs" / "reproduce.md", ROOT / "docs" / "collections.md"
+    readme = "".join(page.read_text("utf-8") for page in pages)
     for verb, function in cli.VERBS.items():
         assert f"vit4icd {verb}" in readme, verb
         docstring = function.__doc__ or ""
@@ -110,12 +111,16 @@ def test_keeps_its_public_names() -> None:
     assert _public_names() == (GOLDEN / "public_names.txt").read_text("utf-8")
 
 
+def help_file(verb: str) -> str:
+    return f"help-{verb.replace(' ', '-') or 'all'}.txt"
+
+
 @pytest.mark.parametrize("verb", ["", *cli.VERBS])
 def test_keeps_its_help(verb: str) -> None:
-    words = [sys.executable, "-m", "vit4icd", *filter(None, [verb]), "--help"]
+    words = [sys.executable, "-m", "vit4icd", *verb.split(), "--help"]
     environment = {**os.environ, "COLUMNS": "80", "NO_COLOR": "1"}
     done = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)
-    assert done.stdout == (GOLDEN / f"help-{verb or 'all'}.txt").read_text("utf-8")
+    assert done.stdout == (GOLDEN / help_file(verb)).read_text("utf-8")
 
 
 def test_documents_the_edits_as_they_are() -> None:

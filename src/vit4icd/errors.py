@@ -8,6 +8,7 @@
     ├── MismatchError    artefacts that do not belong together: ids, dimensions, fingerprints
     ├── DataError        values that break a stated rule: duplicates, NaN, too few neighbours
     ├── ConfigError      options or recipe fields that contradict each other
+    ├── StoreError       a collection that cannot be reached, read or written
     ├── WeightsError     a weights file with missing, extra or misshapen tensors
     └── MissingExtraError   an optional dependency that is not installed
 
@@ -21,6 +22,7 @@ __all__ = [
     "ImageError",
     "MismatchError",
     "MissingExtraError",
+    "StoreError",
     "Vit4icdError",
     "WeightsError",
 ]
@@ -52,6 +54,10 @@ class DataError(Vit4icdError):
 
 class ConfigError(Vit4icdError):
     """Options or recipe fields that are out of range or contradict each other."""
+
+
+class StoreError(Vit4icdError):
+    """A collection that cannot be reached, read or written: no access, no space, lost files."""
 
 
 class WeightsError(Vit4icdError):

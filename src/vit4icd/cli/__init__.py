@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import tyro
 
 import vit4icd
+from vit4icd.cli.collecting import index_add, index_info, index_list, index_remove, search
 from vit4icd.cli.searching import calibrate, demo, describe, evaluate, match
 from vit4icd.cli.terminal import talk
 from vit4icd.cli.training import edits, export, import_weights, prepare_copies, train
@@ -25,6 +26,11 @@ VERBS: dict[str, Callable[..., int]] = {
     "evaluate": evaluate,
     "calibrate": calibrate,
     "demo": demo,
+    "index add": index_add,
+    "index remove": index_remove,
+    "index info": index_info,
+    "index list": index_list,
+    "search": search,
     "train": train,
     "import-weights": import_weights,
     "export": export,
@@ -35,13 +41,13 @@ VERBS: dict[str, Callable[..., int]] = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    words = _joined(list(sys.argv[1:] if arguments is None else arguments))
     if words[:1] == ["--version"]:
         print(f"vit4icd {vit4icd.__version__}")
         sys.exit(0)
     try:
         code = tyro.extras.subcommand_cli_from_dict(
-            VERBS, prog="vit4icd", description=vit4icd.__doc__, args=words,
+            _verbs(words), prog="vit4icd", description=vit4icd.__doc__, args=words,
             config=(tyro.conf.FlagCreatePairsOff,),
         )  # fmt: skip
     except Vit4icdError as error:
@@ -54,3 +60,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stderr.close()
         code = _FAILED
     sys.exit(code)
+
+
+def _joined(words: list[str]) -> list[str]:
+    """Take the two words of a verb such as "index add" for one."""
+    verb = " ".join(words[:2])
+    return [verb, *words[2:]] if verb in VERBS else words
+
+
+def _verbs(words: Sequence[str]) -> dict[str, Callable[..., int]]:
+    """Return all verbs; after the first word of two, those that begin with it."""
+    begun = {
+        name: verb for name, verb in VERBS.items() if words and name.startswith(words[0] + " ")
+    }
+    return begun or VERBS

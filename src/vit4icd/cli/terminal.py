@@ -1,7 +1,10 @@
-"""What every verb shows on a terminal: progress and remarks, all on stderr."""
+"""What verbs show: progress and remarks on stderr, tables on stdout."""
 
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -12,8 +15,11 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 
-__all__ = ["Advance", "bar", "say", "talk"]
+__all__ = ["Advance", "bar", "print_table", "say", "shown", "talk"]
+
+_WIDE = 10_000  # columns of a table that no terminal shows, so that nothing is cut off
 
 talk = Console(stderr=True, highlight=False)
 """Where remarks go; it honours NO_COLOR and draws nothing when it is no terminal."""
@@ -45,3 +51,32 @@ def say(quiet: bool, text: str) -> None:
     """Write a remark, unless the user asked for quiet."""
     if not quiet:
         talk.print(text, markup=False, soft_wrap=True)
+
+
+def print_table(table: Table, out: Path | None, lines: Sequence[str] = ()) -> None:
+    """Print to a terminal at its width; elsewhere, nothing is cut off."""
+    if out is None:
+        _draw(_console(width=None if sys.stdout.isatty() else _WIDE), table, lines)
+        return
+    from vit4icd.storage import atomic_path
+
+    with atomic_path(out) as temporary, temporary.open("w", encoding="utf-8") as file:
+        _draw(_console(file=file, width=_WIDE), table, lines)
+
+
+def shown(name: str) -> str:
+    """Return a name that any terminal can print: control and stray bytes are escaped."""
+    text = name.encode("utf-8", "backslashreplace").decode()
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+
+
+def _console(**options: Any) -> Console:
+    """Return a console that prints names as they are."""
+    return Console(markup=False, emoji=False, highlight=False, **options)
+
+
+def _draw(console: Console, table: Table, lines: Sequence[str]) -> None:
+    if table.row_count:
+        console.print(table)
+    for line in lines:
+        console.print(line, soft_wrap=True)

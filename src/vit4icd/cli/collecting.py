@@ -1,0 +1,302 @@
+"""The verbs of collections: keep references, look after them, and search them."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+from rich.table import Table
+from tyro.conf import Positional
+
+from vit4icd.cli.answers import Format, Tally, write_answers
+from vit4icd.cli.terminal import bar, print_table, say, shown
+from vit4icd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from vit4icd.collection import Collection, Record
+
+__all__ = ["index_add", "index_info", "index_list", "index_remove", "search"]
+
+_MATCHED = 11
+_PAGE = 1_000  # records listed at a time
+
+Device = Literal["auto", "cpu", "cuda"]
+Place = Annotated[Positional[str], tyro.conf.arg(metavar="COLLECTION")]
+Pictures = Annotated[Positional[tuple[Path, ...]], tyro.conf.arg(metavar="[PICTURE ...]")]
+Ids = Annotated[Positional[tuple[str, ...]], tyro.conf.arg(metavar="[ID ...]")]
+Metadata = tyro.conf.UseAppendAction[tuple[str, ...]]
+Json = Annotated[bool, tyro.conf.arg(name="json")]
+Out = Annotated[Path | None, tyro.conf.arg(aliases=["-o"])]
+
+
+def index_add(
+    collection: Place,
+    images: Pictures = (),
+    /,
+    *,
+    id_from: Literal["path", "name", "sha256"] = "path",
+    metadata: Metadata = (),
+    features: bool = True,
+    from_file0: Path | None = None,
+    skipped: Path | None = None,
+    jsonl: bool = False,
+    model: Path | None = None,
+    device: Device = "auto",
+    threads: int | None = None,
+    max_pixels: int | None = None,
+    strict: bool = False,
+    quiet: bool = False,
+) -> int:
+    """Add pictures to a collection, which is made if there is none; goes on where it stopped.
+
+    Args:
+        collection: Folder of the collection, or an address such as s3://bucket/name.
+        images: Pictures, folders (searched to the bottom) and uncompressed .tar shards.
+        id_from: What becomes a picture's id: its path as given, file name, or content.
+        metadata: KEY=VALUE, stored with each of the pictures; may be given again.
+        features: Leave out local features, 130 kB a picture, which search --verify needs.
+        from_file0: File with more paths, each ended by a NUL byte; - is stdin.
+        skipped: Where pictures left out are listed; beside the collection's folder by default.
+        jsonl: Print a JSON line for each picture once it is safely stored.
+        model: Model folder; the packaged model by default.
+        device: Where the model runs.
+        threads: Processors the model may use; all this process may use by default.
+        max_pixels: Refuse pictures of more pixels, before decoding them.
+        strict: End with exit code 3 when a picture was left out.
+        quiet: No progress and no summary.
+    """
+    from vit4icd.collection import AddProgress
+    from vit4icd.images import MAX_PIXELS
+    from vit4icd.storage import name_fields
+    from vit4icd.stream import write_skipped
+
+    opened = _open(collection, model, device, threads, make=True)
+    with bar("adding", quiet) as advance:
+
+        def progress(report: AddProgress) -> None:
+            advance(report.n_done, report.n_images, f"{report.n_skipped} skipped")
+            for name in report.stored if jsonl else ():
+                print(json.dumps(name_fields("id", name), ensure_ascii=False), flush=True)
+
+        summary = opened.add(
+            [*images, *_listed(from_file0)],
+            id_from=id_from,
+            metadata=_metadata(metadata) if metadata else None,
+            features=features,
+            max_pixels=max_pixels or MAX_PIXELS,
+            progress=progress,
+        )
+    say(
+        quiet,
+        f"{summary.n_added} added, {summary.n_updated} updated, {summary.n_unchanged} unchanged at "
+        f"{summary.images_per_s:.1f} a second; {collection} holds {len(opened)} pictures",
+    )
+    if skipped is None and "://" not in collection:
+        skipped = Path(f"{collection.rstrip('/')}.skipped.jsonl")
+    if skipped is not None:
+        write_skipped(skipped, summary.skipped)
+    if summary.skipped:
+        say(quiet, f"{len(summary.skipped)} left out" + (f", see {skipped}" if skipped else ""))
+    return 3 if strict and summary.skipped else 0
+
+
+def index_remove(
+    collection: Place,
+    ids: Ids = (),
+    /,
+    *,
+    from_file0: Path | None = None,
+    quiet: bool = False,
+) -> int:
+    """Remove pictures from a collection, by id.
+
+    Args:
+        collection: Folder or address of the collection.
+        ids: Ids of the pictures, as index list prints them.
+        from_file0: File with more ids, each ended by a NUL byte; - is stdin.
+        quiet: No summary.
+    """
+    opened = _open(collection)
+    wanted = {*ids, *map(str, _listed(from_file0))}
+    removed = opened.remove(wanted)
+    missing = f"; {len(wanted) - removed} were not there" if removed < len(wanted) else ""
+    say(quiet, f"{removed} removed{missing}; {collection} holds {len(opened)} pictures")
+    return 0
+
+
+def index_info(collection: Place, /, *, json_out: Json = False) -> int:
+    """Say what a collection is and holds.
+
+    Args:
+        collection: Folder or address of the collection.
+        json_out: Print it as JSON.
+    """
+    info = _open(collection).info()
+    fields = {
+        "collection": info.uri,
+        "pictures": info.n_images,
+        "model": info.model,
+        "fingerprint": info.fingerprint,
+        "dimensions": info.dim,
+        "created": info.created.isoformat(),
+        "made by": f"vit4icd {info.package_version}, format {info.format_version}",
+        "version": info.version,
+        "snapshots": {snapshot.name: snapshot.version for snapshot in info.snapshots},
+    }
+    if json_out:
+        print(json.dumps(fields, indent=2))
+        return 0
+    for name, value in fields.items():
+        shown = (", ".join(value) or "none") if isinstance(value, dict) else value
+        print(f"{name + ':':<13} {shown}")
+    return 0
+
+
+def index_list(
+    collection: Place,
+    /,
+    *,
+    after: str | None = None,
+    limit: int | None = None,
+    format_: Annotated[Format, tyro.conf.arg(name="format")] = "table",
+    out: Out = None,
+) -> int:
+    """List the pictures of a collection, by id.
+
+    Args:
+        collection: Folder or address of the collection.
+        after: Begin after this id.
+        limit: List no more than this many.
+        format_: table is for people; the others hold all that is known.
+        out: Write to this file instead of stdout.
+    """
+    from vit4icd.collection import write_fields
+
+    records = _records(_open(collection), after, limit)
+    if format_ != "table":
+        rows = (record.to_json() for record in records)
+        if format_ in ("csv", "parquet"):
+            rows = ({**row, "metadata": json.dumps(row["metadata"])} for row in rows)
+        write_fields(rows, format_, out)
+        return 0
+    table = Table("id", "size", "added", "metadata", box=None)
+    for record in records:
+        size, day = f"{record.width} x {record.height}", f"{record.added:%Y-%m-%d %H:%M}"
+        metadata = " ".join(f"{key}={value}" for key, value in record.metadata.items())
+        table.add_row(shown(record.id), size, day, metadata)
+    print_table(table, out)
+    return 0
+
+
+def search(
+    collection: Place,
+    images: Pictures = (),
+    /,
+    *,
+    k: Annotated[int, tyro.conf.arg(aliases=["-k"])] = 10,
+    threshold: str = "auto",
+    verify: bool = False,
+    flip: bool = False,
+    rotate: bool = False,
+    from_file0: Path | None = None,
+    format_: Annotated[Format, tyro.conf.arg(name="format")] = "table",
+    out: Out = None,
+    fail_on_match: bool = False,
+    model: Path | None = None,
+    device: Device = "auto",
+    threads: int | None = None,
+    max_pixels: int | None = None,
+    strict: bool = False,
+    quiet: bool = False,
+) -> int:
+    """Search a collection for the pictures that these are copies of.
+
+    Args:
+        collection: Folder or address of the collection.
+        images: Pictures, folders, uncompressed .tar shards; - reads one picture from stdin.
+        k: Matches of each picture, at most.
+        threshold: Least score; P99: 99 % of matches are copies; auto: with a probability of 0.9.
+        verify: Try to prove the nearest by local features; what is proven is a match.
+        flip: Search the mirrored picture too.
+        rotate: Search all eight orientations.
+        from_file0: File with more paths, each ended by a NUL byte; - is stdin.
+        format_: json and jsonl hold an answer for each picture, csv and parquet each match.
+        out: Write to this file instead of stdout.
+        fail_on_match: End with exit code 11 when anything is a copy.
+        model: Model folder; the packaged model by default.
+        device: Where the model runs.
+        threads: Processors the model may use; all this process may use by default.
+        max_pixels: Refuse pictures of more pixels, before decoding them.
+        strict: End with exit code 3 when a picture could not be searched.
+        quiet: No progress and no remarks.
+    """
+    from vit4icd.images import MAX_PIXELS
+
+    opened, tally = _open(collection, model, device, threads), Tally(quiet)
+    queries = [*images, *_listed(from_file0)]
+    from_stdin = [str(path) for path in queries] == ["-"]
+    with bar("searching", quiet) as advance:
+        answers = opened.ask(
+            sys.stdin.buffer.read() if from_stdin else queries,
+            names=["-"] if from_stdin else None,
+            k=k,
+            threshold=threshold,
+            verify=verify,
+            flip=flip,
+            rotate=rotate,
+            max_pixels=max_pixels or MAX_PIXELS,
+            progress=lambda done, n: advance(done, n, ""),
+        )
+        write_answers(tally.over(answers), format_, out)
+    if fail_on_match and tally.n_copies:
+        return _MATCHED
+    if tally.n_skipped == tally.n_queries:
+        return int(tally.n_queries > 0)
+    return 3 if strict and tally.n_skipped else 0
+
+
+def _records(collection: "Collection", after: str | None, limit: int | None) -> Iterator["Record"]:
+    left = sys.maxsize if limit is None else limit
+    while left and (page := collection.list(after=after, limit=min(left, _PAGE))):
+        yield from page
+        after, left = page[-1].id, left - len(page)
+
+
+def _open(
+    collection: str,
+    model: Path | None = None,
+    device: Device = "auto",
+    threads: int | None = None,
+    *,
+    make: bool = False,
+) -> "Collection":
+    """Open a collection; with ``make``, make one where there is none."""
+    from vit4icd.collection import Collection
+    from vit4icd.describer import load_describer
+
+    is_model_asked = model is not None or device != "auto" or threads is not None
+    describer = load_describer(model, device=device, n_threads=threads) if is_model_asked else None
+    if make and not Collection.exists(collection):
+        return Collection.create(collection, describer=describer)
+    return Collection.open(collection, describer=describer)
+
+
+def _listed(path: Path | None) -> list[Path]:
+    """Return the paths of a NUL-separated list."""
+    if path is None:
+        return []
+    data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+    return [Path(os.fsdecode(part)) for part in data.split(b"\0") if part]
+
+
+def _metadata(pairs: Sequence[str]) -> dict[str, str]:
+    fields = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--metadata is KEY=VALUE, such as owner=me, not {pair!r}")
+        fields[key] = value
+    return fields

@@ -1,0 +1,23 @@
+"""Collections: references that are kept, added to, searched and looked after, without a server."""
+
+from vit4icd.collection.adding import AddProgress, AddSummary
+from vit4icd.collection.collection import Collection, Info
+from vit4icd.collection.formats import match_fields, matches_table, write_fields
+from vit4icd.collection.pictures import IdFrom
+from vit4icd.collection.rows import Record
+from vit4icd.collection.searching import Answer
+from vit4icd.collection.table import Snapshot
+
+__all__ = [
+    "AddProgress",
+    "AddSummary",
+    "Answer",
+    "Collection",
+    "IdFrom",
+    "Info",
+    "Record",
+    "Snapshot",
+    "match_fields",
+    "matches_table",
+    "write_fields",
+]

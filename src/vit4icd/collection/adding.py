@@ -1,0 +1,267 @@
+"""Pictures into a collection: described, stored batch by batch, unchanged ones passed over."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import numpy as np
+
+from vit4icd.collection.pictures import Pictures, sha256_of
+from vit4icd.collection.rows import RECORD_COLUMNS, Record, Row, encode, records_in, to_table
+from vit4icd.collection.table import Table
+from vit4icd.describer import Describer
+from vit4icd.errors import ImageError
+from vit4icd.headers import read_header
+from vit4icd.images import Source, prepare, read_image
+from vit4icd.matches import too_plain
+from vit4icd.overlap import local_features
+from vit4icd.stream import Described, Prepared, Skipped, described
+
+__all__ = ["AddProgress", "AddSummary", "Adding"]
+
+_LOOK_UP = 4_096  # pictures that are looked up in the table at a time
+_COMMIT_ROWS, _COMMIT_S = 256, 3.0  # rows, or seconds of work, that one commit holds
+_COMPACT_EVERY = 32  # commits
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AddProgress:
+    """How far a run is, and the ids that are safely stored since the report before."""
+
+    n_done: int
+    n_images: int
+    n_unchanged: int
+    n_skipped: int
+    stored: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AddSummary:
+    """What one run did."""
+
+    n_added: int
+    n_updated: int
+    """Pictures whose content or metadata changed, or whose local features were missing."""
+    n_unchanged: int
+    skipped: tuple[Skipped, ...]
+    seconds: float
+
+    @property
+    def images_per_s(self) -> float:
+        """Pictures described and stored in a second of this run."""
+        return (self.n_added + self.n_updated) / max(self.seconds, 1e-9)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Adding:
+    """One run: what is added, and how."""
+
+    table: Table
+    describer: Describer
+    pictures: Pictures
+    ids: Sequence[str] | None
+    """None: the SHA-256 of the content."""
+    metadata: Sequence[Mapping[str, str] | None]
+    """None: what is stored already stays."""
+    features: bool
+    """Whether local features are taken, which a proof needs."""
+    max_pixels: int
+
+    def run(self, progress: Callable[[AddProgress], None] | None = None) -> AddSummary:
+        """Add the pictures; those reported as stored survive a kill."""
+        started, tally, writer = time.monotonic(), _Tally(), _Writer(self.table)
+
+        def tell() -> None:
+            if progress is not None:
+                progress(tally.progress(len(self.pictures), writer.pop_stored()))
+
+        try:
+            for start in range(0, len(self.pictures), _LOOK_UP):
+                rows = range(start, min(start + _LOOK_UP, len(self.pictures)))
+                for batch in self._batches(rows):
+                    for item in batch:
+                        tally.take(item, writer)
+                    writer.flush_if_due()
+                    tell()
+                writer.flush()
+        finally:
+            writer.flush()
+            tell()
+        writer.tidy()
+        return tally.summary(time.monotonic() - started)
+
+    def _batches(self, rows: Sequence[int]) -> Iterator[list["Described[_Found] | Skipped"]]:
+        known = self._known(rows)
+        return described(
+            rows, lambda row: self._prepared(row, known), self.describer, name=self._name
+        )
+
+    def _name(self, row: int) -> str:
+        ids = self.ids
+        return self.pictures.names[row] or (f"picture {row}" if ids is None else ids[row])
+
+    def _known(self, rows: Sequence[int]) -> dict[str, "_Known"]:
+        """Return what the table holds under the ids that the pictures will have."""
+        if self.ids is not None:
+            ids = [self.ids[row] for row in rows]
+        else:
+            ids = [id_ for row in rows if (id_ := self._sha256(row)) is not None]
+        found = self.table.find([*map(encode, ids)], [*RECORD_COLUMNS, "features_check"])
+        featured = found["features_check"].is_valid().to_pylist()
+        return {
+            record.id: _Known(record, has_features)
+            for record, has_features in zip(records_in(found), featured, strict=True)
+        }
+
+    def _sha256(self, row: int) -> str | None:
+        try:
+            return sha256_of(self.pictures.read(row))
+        except ImageError:
+            return None  # it will be met again, and listed then
+
+    def _prepared(self, row: int, known: Mapping[str, "_Known"]) -> "Prepared[_Found]":
+        wanted, stamp = self.metadata[row], self.pictures.stamp(row)
+        before = known.get(self.ids[row]) if self.ids is not None else None
+        if before and stamp == before.record.stamp != "" and before.suits(wanted, self.features):
+            return self._unchanged(before.record)
+        source = self.pictures.read(row)
+        sha256 = sha256_of(source)
+        before = known.get(self.ids[row] if self.ids is not None else sha256)
+        if before and sha256 == before.record.sha256 and before.suits(wanted, self.features):
+            return self._unchanged(before.record)
+        image = self._image(source)
+        width, height = _size(source, image)
+        record = Record(
+            id=self.ids[row] if self.ids is not None else sha256,
+            source=self.pictures.names[row],
+            sha256=sha256,
+            width=width,
+            height=height,
+            metadata=(before.record.metadata if before else {}) if wanted is None else wanted,
+            added=datetime.now(UTC),
+            stamp=stamp,
+        )
+        features = local_features(image).to_bytes() if self.features else None
+        views = prepare(image, self.describer.preprocessing)[None]
+        return Prepared(views, _Found(record, features, "added" if before is None else "updated"))
+
+    def _image(self, source: Source) -> np.ndarray:
+        at_least = self.describer.preprocessing.at_least
+        image = read_image(source, max_pixels=self.max_pixels, at_least=at_least)
+        if (reason := too_plain(image)) is not None:
+            raise ImageError("image_too_plain", f"{reason}: it would match everything like it")
+        return image
+
+    def _unchanged(self, record: Record) -> "Prepared[_Found]":
+        size = self.describer.preprocessing.image_size
+        return Prepared(np.empty((0, 3, size, size), np.float32), _Found(record, None, "unchanged"))
+
+
+def _size(source: Source, image: np.ndarray) -> tuple[int, int]:
+    """Return the picture's own width and height; a large JPEG is decoded smaller."""
+    if isinstance(source, bytes):
+        header = read_header(source)
+        return header.width, header.height
+    return image.shape[1], image.shape[0]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the table holds of a picture."""
+
+    record: Record
+    has_features: bool
+
+    def suits(self, metadata: Mapping[str, str] | None, features: bool) -> bool:
+        """Return whether it can stay, if the picture did."""
+        same = metadata is None or dict(metadata) == dict(self.record.metadata)
+        return same and (self.has_features or not features)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A picture on its way, and what is to become of it."""
+
+    record: Record
+    features: bytes | None
+    fate: str
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What became of the pictures so far."""
+
+    fates: dict[str, int] = field(default_factory=dict)
+    skipped: list[Skipped] = field(default_factory=list)
+
+    def take(self, item: Described[_Found] | Skipped, writer: "_Writer") -> None:
+        if isinstance(item, Skipped):
+            self.skipped.append(item)
+            return
+        found, fate = item.rest, item.rest.fate
+        if fate != "unchanged" and not writer.add(
+            Row(record=found.record, vector=item.vectors[0], features=found.features)
+        ):
+            fate = "unchanged"  # the same content, met twice
+        self.fates[fate] = self.fates.get(fate, 0) + 1
+
+    def progress(self, n_images: int, stored: tuple[str, ...]) -> AddProgress:
+        return AddProgress(
+            n_done=sum(self.fates.values()) + len(self.skipped),
+            n_images=n_images,
+            n_unchanged=self.fates.get("unchanged", 0),
+            n_skipped=len(self.skipped),
+            stored=stored,
+        )
+
+    def summary(self, seconds: float) -> AddSummary:
+        return AddSummary(
+            n_added=self.fates.get("added", 0),
+            n_updated=self.fates.get("updated", 0),
+            n_unchanged=self.fates.get("unchanged", 0),
+            skipped=tuple(self.skipped),
+            seconds=seconds,
+        )
+
+
+class _Writer:
+    """Rows on their way into the table, a commit at a time."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._schema = table.latest().schema
+        self._rows: dict[str, Row] = {}
+        self._stored: list[str] = []
+        self._began, self._n_commits = time.monotonic(), 0
+
+    def add(self, row: Row) -> bool:
+        """Take a row; False when one of the same id waits already."""
+        is_new = row.record.id not in self._rows
+        self._rows.setdefault(row.record.id, row)
+        return is_new
+
+    def flush_if_due(self) -> None:
+        if len(self._rows) >= _COMMIT_ROWS or time.monotonic() - self._began > _COMMIT_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Commit what waits."""
+        if self._rows:
+            self._table.upsert(to_table(list(self._rows.values()), self._schema))
+            self._stored.extend(self._rows)
+            self._rows.clear()
+            self._n_commits += 1
+            if self._n_commits % _COMPACT_EVERY == 0:
+                self._table.compact()
+        self._began = time.monotonic()
+
+    def pop_stored(self) -> tuple[str, ...]:
+        """Return the ids stored since it was asked last."""
+        stored, self._stored = tuple(self._stored), []
+        return stored
+
+    def tidy(self) -> None:
+        """Join the small files that many commits leave, once there are many of them."""
+        if self._table.n_fragments() > 2 * _COMPACT_EVERY:
+            self._table.compact()

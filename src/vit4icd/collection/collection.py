@@ -1,0 +1,335 @@
+"""A persistent set of references: add, remove, search, and look after it."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+import vit4icd
+from vit4icd.collection.adding import Adding, AddProgress, AddSummary
+from vit4icd.collection.memory import Memory
+from vit4icd.collection.pictures import IdFrom, Images, Pictures
+from vit4icd.collection.rows import RECORD_COLUMNS, Record, encode, records_in
+from vit4icd.collection.searching import Answer, Searching
+from vit4icd.collection.table import Snapshot, Table
+from vit4icd.describer import OnnxDescriber, load_describer
+from vit4icd.errors import ConfigError, DataError, ImageError, MismatchError
+from vit4icd.images import MAX_PIXELS
+from vit4icd.matches import Match
+from vit4icd.thresholds import Threshold
+from vit4icd.types import DescriptorSet
+
+__all__ = ["Collection", "Info"]
+
+_DELETED = 500  # ids removed by one commit
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Info:
+    """What a collection is and holds."""
+
+    uri: str
+    n_images: int
+    dim: int
+    model: str
+    fingerprint: str
+    created: datetime
+    package_version: str
+    format_version: int
+    version: int
+    snapshots: tuple[Snapshot, ...]
+
+
+class Collection:
+    """References on disk or in an object store, described by one model, that can be searched.
+
+    Any number of processes may read and write it at once. Ids are unique: adding under an id that
+    is there replaces the picture, and adding an unchanged picture does nothing.
+
+    Example:
+        >>> import tempfile
+        >>> from importlib.resources import files
+        >>> photographs = Path(str(files("vit4icd.demo") / "photographs"))
+        >>> collection = Collection.create(Path(tempfile.mkdtemp()) / "mine")
+        >>> pair = [photographs / "cat.jpg", photographs / "wine.jpg"]
+        >>> collection.add(pair, id_from="name").n_added
+        2
+        >>> matches = collection.search(photographs / "cat.jpg")[0]
+        >>> matches[0].reference, matches[0].verdict
+        ('cat.jpg', 'exact')
+    """
+
+    def __init__(
+        self, table: Table, *, model: Path | None = None, describer: OnnxDescriber | None = None
+    ) -> None:
+        self._table, self._model, self._describer = table, model, describer
+        self._memory = Memory(table)
+        if describer is not None:
+            self._require_own(describer)
+
+    @classmethod
+    def create(
+        cls, uri: str | Path, *, model: Path | None = None, describer: OnnxDescriber | None = None
+    ) -> "Collection":
+        """Make an empty collection, a folder or an object store's address, for a model.
+
+        Raises:
+            ConfigError: there is something already.
+            StoreError: the place cannot be written.
+            FormatError: there is no such model.
+        """
+        describer = describer or load_describer(model)
+        metadata = {
+            "package_version": vit4icd.__version__,
+            "fingerprint": describer.fingerprint,
+            "model": str(describer.folder),
+            "preprocessing": describer.preprocessing.to_json(),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        table = Table.create(_uri(uri), dim=describer.dim, metadata=metadata)
+        return cls(table, describer=describer)
+
+    @classmethod
+    def open(
+        cls, uri: str | Path, *, model: Path | None = None, describer: OnnxDescriber | None = None
+    ) -> "Collection":
+        """Open a collection; the model is loaded when a picture is first to be described.
+
+        Raises:
+            StoreError: there is none, or it cannot be read.
+            FormatError: it is damaged, or of a newer version.
+            MismatchError: it was made with another model than the one given.
+        """
+        if model is not None:
+            describer = describer or load_describer(model)
+        return cls(Table(_uri(uri)), describer=describer)
+
+    @staticmethod
+    def exists(uri: str | Path) -> bool:
+        """Return whether there is a collection, or anything that Lance takes for a table."""
+        return Table.exists(_uri(uri))
+
+    def __len__(self) -> int:
+        return self._table.seal().n_rows
+
+    def __contains__(self, id_: str) -> bool:
+        return bool(self._table.find([encode(id_)], ["id"]).num_rows)
+
+    @property
+    def uri(self) -> str:
+        """Where it is."""
+        return self._table.uri
+
+    @property
+    def version(self) -> int:
+        """Number of the newest version; every commit makes one."""
+        return self._table.version
+
+    @property
+    def fingerprint(self) -> str:
+        """Name of the weights and the preprocessing that describe its pictures."""
+        return str(self._table.metadata["fingerprint"])
+
+    @property
+    def describer(self) -> OnnxDescriber:
+        """The model; the packaged one unless another was given.
+
+        Raises:
+            MismatchError: the collection was made with another model.
+        """
+        if self._describer is None:
+            describer = load_describer()
+            self._require_own(describer)
+            self._describer = describer
+        return self._describer
+
+    def add(
+        self,
+        images: Images,
+        *,
+        ids: Sequence[str] | None = None,
+        id_from: IdFrom = "path",
+        metadata: Mapping[str, str] | Sequence[Mapping[str, str]] | None = None,
+        features: bool = True,
+        max_pixels: int = MAX_PIXELS,
+        progress: Callable[[AddProgress], None] | None = None,
+    ) -> AddSummary:
+        """Add pictures: paths (of folders and tar shards too), bytes, Pillow's pictures or arrays.
+
+        Pictures are stored every few seconds; those that ``progress`` reports as stored survive a
+        kill, and the same call goes on where it was stopped. Unreadable pictures, and those too
+        plain to judge, are left out and listed in the summary. ``metadata`` is one mapping for all
+        or one for each; without it, what is stored stays. Local features, which a proof needs, are
+        some 130 kB a picture.
+
+        Raises:
+            DataError: a path that does not exist, or an empty id.
+            MismatchError: ids that are not one for each picture, or not unique.
+            ConfigError: pictures from memory without ids.
+            StoreError: the collection cannot be written.
+        """
+        pictures = Pictures(images)
+        adding = Adding(
+            table=self._table,
+            describer=self.describer,
+            pictures=pictures,
+            ids=pictures.ids(ids, id_from),
+            metadata=pictures.metadata(metadata),
+            features=features,
+            max_pixels=max_pixels,
+        )
+        return adding.run(progress)
+
+    def remove(self, ids: Iterable[str]) -> int:
+        """Remove pictures by id and return how many there were.
+
+        Raises:
+            StoreError: the collection cannot be written.
+        """
+        names = sorted({encode(id_) for id_ in ([ids] if isinstance(ids, str) else ids)} - {b""})
+        parts = range(0, len(names), _DELETED)
+        return sum(self._table.delete(names[start : start + _DELETED]) for start in parts)
+
+    def search(
+        self,
+        images: Images,
+        *,
+        k: int = 10,
+        threshold: Threshold = "auto",
+        verify: bool = False,
+        flip: bool = False,
+        rotate: bool = False,
+        max_pixels: int = MAX_PIXELS,
+    ) -> list[list[Match]]:
+        """Return each query's matches, the best first; :meth:`ask` says more, and goes on.
+
+        Raises:
+            ImageError: a query that is no readable picture, or too plain to judge.
+            ConfigError: k below 1, or a threshold that is none.
+        """
+        found = []
+        for answer in self.ask(
+            images, k=k, threshold=threshold, verify=verify, flip=flip, rotate=rotate,
+            max_pixels=max_pixels,
+        ):  # fmt: skip
+            if answer.skipped is not None:
+                raise ImageError(answer.skipped.reason, f"{answer.query}: {answer.skipped.message}")
+            found.append(list(answer.matches))
+        return found
+
+    def ask(
+        self,
+        images: Images,
+        *,
+        names: Sequence[str] | None = None,
+        k: int = 10,
+        threshold: Threshold = "auto",
+        verify: bool = False,
+        flip: bool = False,
+        rotate: bool = False,
+        max_pixels: int = MAX_PIXELS,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Iterator[Answer]:
+        """Answer queries one after another, by one version of the collection.
+
+        A match reaches the ``threshold``: a score; a precision such as "P99", at which 99 % of the
+        matches are copies; or "auto", from which on a reference is a copy with a probability of
+        0.9. All but a score depend on how many pictures there are. ``verify`` tries to prove the
+        nearest references by local features; what is proven is a match whatever its score. ``flip``
+        searches the mirrored query too, ``rotate`` all eight orientations. A query that cannot be
+        searched is skipped, and its answer says why.
+
+        Raises:
+            ConfigError: k below 1, or a threshold that is none.
+            MismatchError: the collection was made with another model, or names that are not one for
+                each query.
+            StoreError: the collection cannot be read.
+            FormatError: it is damaged.
+        """
+        pictures = Pictures(images)
+        if names is None:
+            names = [name or f"query {row}" for row, name in enumerate(pictures.names)]
+        if len(names) != len(pictures):
+            raise MismatchError(f"{len(names)} names for {len(pictures)} queries")
+        searching = Searching(
+            memory=self._memory,
+            describer=self.describer,
+            k=k,
+            threshold=threshold,
+            verify=verify,
+            flip=flip,
+            rotate=rotate,
+            max_pixels=max_pixels,
+        )
+        return searching.over(pictures, names, progress)
+
+    def descriptors(self) -> DescriptorSet:
+        """Return all descriptors, in the order in which they are stored.
+
+        Raises:
+            StoreError: the collection cannot be read.
+            FormatError: it is damaged.
+        """
+        held = self._memory.newest()
+        parts = [np.empty((0, self.dim), np.float32), *held.arrays]
+        return DescriptorSet(
+            ids=held.ids(),
+            vectors=np.concatenate(parts, dtype=np.float32),
+            fingerprint=self.fingerprint,
+        )
+
+    @property
+    def dim(self) -> int:
+        """Length of a descriptor."""
+        return int(self._table.metadata["dim"])
+
+    def get(self, id_: str) -> Record:
+        """Return what is known of a picture.
+
+        Raises:
+            DataError: there is none of this id.
+        """
+        found = records_in(self._table.find([encode(id_)], RECORD_COLUMNS))
+        if not found or not id_:
+            raise DataError(f"the collection {self.uri} has no picture {id_!r}")
+        return found[0]
+
+    def list(self, *, after: str | None = None, limit: int = 1_000) -> list[Record]:
+        """Return the next records after an id, in the order of the ids' bytes."""
+        return records_in(self._table.page(encode(after or ""), limit))
+
+    def info(self) -> Info:
+        """Return what the collection is and holds."""
+        metadata = self._table.metadata
+        return Info(
+            uri=self.uri,
+            n_images=len(self),
+            dim=self.dim,
+            model=metadata["model"],
+            fingerprint=self.fingerprint,
+            created=datetime.fromisoformat(metadata["created"]),
+            package_version=metadata["package_version"],
+            format_version=metadata["format_version"],
+            version=self.version,
+            snapshots=tuple(self._table.snapshots()),
+        )
+
+    def _require_own(self, describer: OnnxDescriber) -> None:
+        if describer.fingerprint != self.fingerprint:
+            raise MismatchError(
+                f"the collection {self.uri} was made with the model "
+                f"{self._table.metadata['model']} ({self.fingerprint}), not {describer.folder} "
+                f"({describer.fingerprint}); name its own with --model, or build a new collection "
+                "from the pictures: vit4icd index add NEW PICTURES"
+            )
+
+
+def _uri(uri: str | Path) -> str:
+    text = str(uri)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ConfigError(f"a collection's own path must be UTF-8, not {text!r}") from None
+    return text

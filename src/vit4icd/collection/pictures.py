@@ -1,0 +1,137 @@
+"""Pictures as they are given: files, folders, shards, bytes, arrays; it decodes none."""
+
+import hashlib
+import time
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate, groupby
+from pathlib import Path, PurePath
+from typing import Literal
+
+import numpy as np
+
+from vit4icd.datasets import open_images
+from vit4icd.errors import ConfigError, DataError, MismatchError
+from vit4icd.images import Source, read_image
+
+__all__ = ["IdFrom", "Images", "Pictures", "sha256_of"]
+
+IdFrom = Literal["path", "name", "sha256"]
+"""Where a picture's id comes from: its path as given, its file's name, or its content."""
+Images = Source | Iterable[Source]
+"""A picture, or several: paths (of folders and tar shards too), bytes, Pillow's or arrays."""
+
+_SETTLED_NS = 2 * 10**9  # a file changed later than this before it was read may change unseen
+
+
+class Pictures:
+    """A sequence of pictures: their names, and what there is to decode of each.
+
+    ``names`` are paths as given, or shard/member, or empty for a picture from memory.
+
+    Raises:
+        DataError: a path that does not exist.
+    """
+
+    def __init__(self, images: Images) -> None:
+        given = [images] if isinstance(images, Source) else list(images)
+        self._parts: list[_InMemory | _OnDisk] = []
+        for on_disk, run in groupby(given, lambda item: isinstance(item, str | Path)):
+            self._parts.append((_OnDisk if on_disk else _InMemory)(run))
+        self._ends = list(accumulate(len(part.names) for part in self._parts))
+        self.names = [name for part in self._parts for name in part.names]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def read(self, row: int) -> Source:
+        """Return what there is to decode; ImageError where it cannot be read."""
+        part = bisect_right(self._ends, row)
+        return self._parts[part].read(row - (self._ends[part - 1] if part else 0))
+
+    def stamp(self, row: int) -> str:
+        """Return what tells an unchanged file without reading it; empty where nothing does.
+
+        Size, times and place of the file. A file changed in the last two seconds has none, for it
+        could change again within one tick of its clock.
+        """
+        path = PurePath(self.names[row])
+        if not path.parts or path.parts[0].endswith(".tar"):
+            return ""
+        try:
+            status = Path(path).stat()
+        except (OSError, ValueError):
+            return ""
+        if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < _SETTLED_NS:
+            return ""
+        return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
+
+    def ids(self, ids: Sequence[str] | None, id_from: IdFrom) -> list[str] | None:
+        """Return an id for each picture; None where only their content will tell.
+
+        Raises:
+            MismatchError: another number of ids than pictures, or two pictures with one id.
+            ConfigError: a picture from memory without an id.
+            DataError: an empty id.
+        """
+        if ids is None and id_from == "sha256":
+            return None
+        found = list(ids) if ids is not None else [self._id(name, id_from) for name in self.names]
+        if len(found) != len(self):
+            raise MismatchError(f"{len(found)} ids for {len(self)} pictures")
+        if "" in found:
+            raise DataError(f"the id of picture {found.index('')} is empty")
+        if len(set(found)) != len(found):
+            name = Counter(found).most_common(1)[0][0]
+            raise MismatchError(
+                f"two pictures would have the id {name!r}; give each once, or take the ids from "
+                "their paths (--id-from path) or their content (--id-from sha256)"
+            )
+        return found
+
+    @staticmethod
+    def _id(name: str, id_from: IdFrom) -> str:
+        if not name:
+            raise ConfigError("a picture from memory has no path: give ids, or id_from='sha256'")
+        return PurePath(name).name if id_from == "name" else name
+
+    def metadata(
+        self, metadata: Mapping[str, str] | Sequence[Mapping[str, str]] | None
+    ) -> Sequence[Mapping[str, str] | None]:
+        """Return the metadata of each picture: one for all, one for each, or None to keep.
+
+        Raises:
+            MismatchError: another number of them than pictures.
+        """
+        if metadata is None or isinstance(metadata, Mapping):
+            return [metadata] * len(self)
+        if len(metadata) != len(self):
+            raise MismatchError(f"metadata of {len(metadata)} for {len(self)} pictures")
+        return metadata
+
+
+def sha256_of(source: Source) -> str:
+    """Return the SHA-256 of a file's bytes; of the pixels of a picture that has no bytes."""
+    if isinstance(source, bytes):
+        return hashlib.sha256(source).hexdigest()
+    pixels = np.ascontiguousarray(read_image(source))
+    return hashlib.sha256(b"%d x %d " % pixels.shape[:2] + pixels.tobytes()).hexdigest()
+
+
+class _OnDisk:
+    def __init__(self, paths: Iterable[Source]) -> None:
+        self._source = open_images([Path(path) for path in paths if isinstance(path, str | Path)])
+        self.names: Sequence[str] = self._source.names
+
+    def read(self, row: int) -> bytes:
+        return self._source.read(row)
+
+
+class _InMemory:
+    def __init__(self, images: Iterable[Source]) -> None:
+        self._images = list(images)
+        self.names: Sequence[str] = [""] * len(self._images)
+
+    def read(self, row: int) -> Source:
+        return self._images[row]

@@ -1,0 +1,300 @@
+"""What is kept of a picture, as Arrow columns with checksums; it opens no table."""
+
+import json
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float16, Float32
+
+from vit4icd.errors import FormatError
+from vit4icd.storage import name_fields
+
+__all__ = [
+    "RECORD_COLUMNS",
+    "SEAL_ID",
+    "VECTOR_COLUMNS",
+    "Record",
+    "Row",
+    "Seal",
+    "Vectors",
+    "decode",
+    "encode",
+    "features_in",
+    "records_in",
+    "schema_of",
+    "seal_in",
+    "sealed",
+    "to_table",
+    "vectors_in",
+]
+
+SEAL_ID = b""
+"""Id of the one row that is no picture: it says which rows there are."""
+VECTOR_COLUMNS = ["id", "vector", "vector_check"]
+RECORD_COLUMNS = [
+    "id", "sha256", "stamp", "source", "width", "height", "metadata", "added", "record_check",
+]  # fmt: skip
+
+# Lance refuses to commit two rows of one key that were added at once only when it knows the key.
+_KEY = {"lance-schema:unenforced-primary-key": "true"}
+_SUM = 2**64
+
+Vectors = Float16[np.ndarray, "row dim"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """What a collection knows of a picture, beside its descriptor and local features."""
+
+    id: str
+    source: str
+    """Where the picture came from, as it was given; empty for a picture from memory."""
+    sha256: str
+    """Of the file's bytes, or of the pixels of a picture from memory."""
+    width: int
+    height: int
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    added: datetime
+    stamp: str = ""
+    """Size and times of the file when it was read, by which an unchanged one is told."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values, but for the stamp."""
+        return name_fields("id", self.id) | {
+            **name_fields("source", self.source),
+            "sha256": self.sha256,
+            "width": self.width,
+            "height": self.height,
+            "metadata": dict(self.metadata),
+            "added": self.added.isoformat(),
+        }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Row:
+    """A record with its descriptor and, if they were taken, its local features as bytes."""
+
+    record: Record
+    vector: Float32[np.ndarray, " dim"]
+    features: bytes | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Seal:
+    """How many rows there are and the sum of their checksums, so that none is lost unnoticed."""
+
+    n_rows: int = 0
+    total: int = 0
+
+    def plus(self, checks: Sequence[int], sign: int = 1) -> "Seal":
+        """Return the seal once rows of these checksums are added, or removed (sign -1)."""
+        return Seal(
+            n_rows=self.n_rows + sign * len(checks), total=(self.total + sign * sum(checks)) % _SUM
+        )
+
+
+def schema_of(dim: int, metadata: Mapping[str, str]) -> pa.Schema:
+    """Return the columns of a collection of descriptors of that length."""
+    item = pa.field("item", pa.float16(), nullable=False)
+    columns: list[tuple[str, pa.DataType]] = [
+        ("id", pa.binary()),  # bytes, for paths need not be UTF-8
+        ("vector", pa.list_(item, dim)),
+        ("sha256", pa.binary(32)),
+        ("stamp", pa.binary()),
+        ("source", pa.binary()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("metadata", pa.binary()),
+        ("added", pa.timestamp("us", "UTC")),
+        ("features", pa.large_binary()),
+        ("vector_check", pa.uint32()),
+        ("record_check", pa.uint32()),
+        ("features_check", pa.uint32()),
+    ]
+    fields = [
+        pa.field(
+            name,
+            kind,
+            nullable=name.startswith("features"),
+            metadata=_KEY if name == "id" else None,
+        )
+        for name, kind in columns
+    ]
+    return pa.schema(fields, metadata=dict(metadata))
+
+
+def encode(name: str) -> bytes:
+    """Return a name as the bytes that are stored; any path survives."""
+    return name.encode("utf-8", "surrogateescape")
+
+
+def decode(data: bytes) -> str:
+    """Return the name that :func:`encode` was given."""
+    return data.decode("utf-8", "surrogateescape")
+
+
+def to_table(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
+    """Return rows as columns, each with its checksums."""
+    dim = schema.field("vector").type.list_size
+    vectors = np.array([row.vector for row in rows], np.float16).reshape(-1, dim)
+    ids = [encode(row.record.id) for row in rows]
+    columns: dict[str, Any] = {
+        "id": ids,
+        "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dim),
+        "sha256": [bytes.fromhex(row.record.sha256) for row in rows],
+        "stamp": [encode(row.record.stamp) for row in rows],
+        "source": [encode(row.record.source) for row in rows],
+        "width": [row.record.width for row in rows],
+        "height": [row.record.height for row in rows],
+        "metadata": [_metadata(row.record.metadata) for row in rows],
+        "added": [row.record.added for row in rows],
+        "features": [row.features for row in rows],
+        "vector_check": list(_vector_checks(ids, vectors)),
+        "record_check": [_record_check(row.record) for row in rows],
+        "features_check": [
+            None if row.features is None else zlib.crc32(row.features, zlib.crc32(id_))
+            for id_, row in zip(ids, rows, strict=True)
+        ],
+    }
+    arrays = [
+        column.cast(field.type) if isinstance(column, pa.Array) else pa.array(column, field.type)
+        for field, column in ((field, columns[field.name]) for field in schema)
+    ]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def sealed(rows: pa.Table, seal: Seal, schema: pa.Schema) -> pa.Table:
+    """Return rows with the seal's row after them."""
+    record = Record(
+        id=decode(SEAL_ID), source="", sha256="0" * 64, width=0, height=0, added=_EPOCH,
+        metadata={"n_rows": str(seal.n_rows), "total": str(seal.total)},
+    )  # fmt: skip
+    vector = np.zeros(schema.field("vector").type.list_size, np.float32)
+    return pa.concat_tables(
+        [rows, to_table([Row(record=record, vector=vector, features=None)], schema)]
+    )
+
+
+def seal_in(table: pa.Table) -> Seal:
+    """Read the seal from its row's record columns.
+
+    Raises:
+        FormatError: there is none, or it is damaged.
+    """
+    records = records_in(table)
+    try:
+        (fields,) = (record.metadata for record in records if encode(record.id) == SEAL_ID)
+        return Seal(n_rows=int(fields["n_rows"]), total=int(fields["total"]))
+    except (KeyError, ValueError) as error:
+        raise FormatError("the row that seals the collection is damaged") from error
+
+
+def vectors_in(table: pa.Table) -> tuple[pa.Array, Vectors, int]:
+    """Return ids, descriptors and the sum of checksums of the pictures among the rows.
+
+    Raises:
+        FormatError: a row that is not what was written.
+    """
+    ids = table["id"].combine_chunks()
+    column = table["vector"].combine_chunks()
+    dim = table.schema.field("vector").type.list_size
+    vectors: Vectors = column.flatten().to_numpy().reshape(-1, dim)
+    if len(vectors) != len(ids):
+        raise FormatError("descriptors are missing from the collection")
+    checks = table["vector_check"].to_numpy()
+    names = ids.to_pylist()
+    computed = np.fromiter(_vector_checks(names, vectors), np.uint32, len(names))
+    _require_same(names, checks, computed, "descriptor")
+    pictures = np.array([name != SEAL_ID for name in names], bool)
+    if not pictures.all():
+        ids, vectors, checks = ids.filter(pa.array(pictures)), vectors[pictures], checks[pictures]
+    return ids, vectors, int(checks.sum(dtype=np.uint64))
+
+
+def records_in(table: pa.Table) -> list[Record]:
+    """Return the rows' records.
+
+    Raises:
+        FormatError: a row that is not what was written.
+    """
+    rows = table.select(RECORD_COLUMNS).to_pylist()
+    try:
+        records = [_record(row) for row in rows]
+    except (UnicodeError, ValueError, TypeError, AttributeError) as error:
+        raise FormatError(f"a record of the collection is damaged: {error}") from error
+    checks = np.array([row["record_check"] for row in rows], np.uint32)
+    computed = np.array([_record_check(record) for record in records], np.uint32)
+    _require_same([row["id"] for row in rows], checks, computed, "record")
+    return records
+
+
+def features_in(table: pa.Table) -> dict[str, bytes | None]:
+    """Return the rows' local features by id, None where none were taken.
+
+    Raises:
+        FormatError: features that are not what was written.
+    """
+    ids, found = table["id"].to_pylist(), table["features"].to_pylist()
+    checks = table["features_check"].to_pylist()
+    computed = [
+        None if data is None else zlib.crc32(data, zlib.crc32(id_))
+        for id_, data in zip(ids, found, strict=True)
+    ]
+    for id_, check, expected in zip(ids, checks, computed, strict=True):
+        if check != expected:
+            raise _damaged(id_, "local features")
+    return {decode(id_): data for id_, data in zip(ids, found, strict=True)}
+
+
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+def _record(row: Mapping[str, Any]) -> Record:
+    return Record(
+        id=decode(row["id"]),
+        source=decode(row["source"]),
+        sha256=row["sha256"].hex(),
+        width=row["width"],
+        height=row["height"],
+        metadata=json.loads(row["metadata"]),
+        added=row["added"],
+        stamp=decode(row["stamp"]),
+    )
+
+
+def _metadata(metadata: Mapping[str, str]) -> bytes:
+    return encode(json.dumps(dict(metadata), ensure_ascii=False, sort_keys=True))
+
+
+def _vector_checks(ids: Sequence[bytes], vectors: Vectors) -> Iterator[int]:
+    data = memoryview(vectors.tobytes())
+    size = 2 * vectors.shape[1]
+    for row, id_ in enumerate(ids):
+        yield zlib.crc32(data[row * size : (row + 1) * size], zlib.crc32(id_))
+
+
+def _record_check(record: Record) -> int:
+    parts = (
+        encode(record.id), bytes.fromhex(record.sha256), encode(record.stamp),
+        encode(record.source), b"%d x %d" % (record.width, record.height),
+        _metadata(record.metadata), encode(record.added.isoformat()),
+    )  # fmt: skip
+    return zlib.crc32(b"\0".join(parts))
+
+
+def _require_same(
+    ids: Sequence[bytes], checks: np.ndarray, computed: np.ndarray, what: str
+) -> None:
+    wrong = np.flatnonzero(checks != computed)
+    if len(wrong):
+        raise _damaged(ids[int(wrong[0])], what)
+
+
+def _damaged(id_: bytes, what: str) -> FormatError:
+    shown = encode(decode(id_)).decode("utf-8", "backslashreplace")
+    return FormatError(f"the {what} of {shown!r} is damaged")

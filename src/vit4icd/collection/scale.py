@@ -1,0 +1,56 @@
+"""What similarities mean in a collection of one size: scores, probabilities, a threshold."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32
+
+from vit4icd.describer import OnnxDescriber
+from vit4icd.scores import ScoreNormalisation, normalise
+from vit4icd.thresholds import Threshold, least_score
+from vit4icd.types import DescriptorSet
+
+__all__ = ["Scale"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scale:
+    """How scores are made and read: by the model's background and calibration, if it has them.
+
+    ``n_chances`` is how many pairs one query makes: one for each reference and view of the query.
+    """
+
+    describer: OnnxDescriber
+    n_chances: int
+
+    def bias(self, queries: Float32[np.ndarray, "query dim"]) -> Float32[np.ndarray, " query"]:
+        """Return what makes scores of similarities: nothing without a background."""
+        background, calibration = self.describer.background, self.describer.calibration
+        if background is None or calibration is None:
+            return np.zeros(len(queries), np.float32)
+        config = ScoreNormalisation(factor=calibration.factor, neighbours=calibration.neighbours)
+        names = [str(row) for row in range(len(queries))]
+        query_set = DescriptorSet(
+            ids=names, vectors=queries, fingerprint=self.describer.fingerprint
+        )
+        return normalise(query_set, background, config=config).bias
+
+    def probability(self, score: float) -> float | None:
+        """Return how likely a pair of this score is a copy; None without a calibration."""
+        calibration = self.describer.calibration
+        if calibration is None:
+            return None
+        return float(calibration.probability(score, n_references=max(1, self.n_chances)))
+
+    def threshold(self, asked: Threshold) -> float:
+        """Return the score from which on a pair is a match.
+
+        Raises:
+            ConfigError: no threshold, or one that the model cannot tell.
+        """
+        return least_score(
+            asked,
+            n_references=max(1, self.n_chances),
+            calibration=self.describer.calibration,
+            known=self.describer.card.thresholds,
+        )

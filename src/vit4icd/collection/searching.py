@@ -1,0 +1,248 @@
+"""Queries against a collection: candidates, proof and judgement; it stores nothing."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vit4icd.collection.memory import Held, Memory
+from vit4icd.collection.pictures import Pictures, sha256_of
+from vit4icd.collection.rows import RECORD_COLUMNS, Record, encode, features_in, records_in
+from vit4icd.collection.scale import Scale
+from vit4icd.collection.views import views_of
+from vit4icd.describer import OnnxDescriber
+from vit4icd.errors import ConfigError, ImageError
+from vit4icd.images import prepare, read_image
+from vit4icd.matches import Match, judge, too_plain, weigh
+from vit4icd.overlap import LocalFeatures, find_overlap, local_features
+from vit4icd.storage import name_fields
+from vit4icd.stream import Described, Prepared, Skipped, described
+from vit4icd.thresholds import Threshold
+
+__all__ = ["Answer", "Searching"]
+
+_TRIED = 10  # candidates of each query that a proof is tried for
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """What a collection says to one query."""
+
+    query: str
+    matches: tuple[Match, ...] = ()
+    """References from the threshold on, or proven: the best first."""
+    nearest: Match | None = None
+    """The best reference, a match or not; None where the collection is empty."""
+    skipped: Skipped | None = None
+    """Why the query could not be searched, if it could not."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return name_fields("query", self.query) | {
+            "matches": [_to_json(match) for match in self.matches],
+            "nearest": None if self.nearest is None else _to_json(self.nearest),
+            "skipped": None if self.skipped is None else self.skipped.to_json(),
+        }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Searching:
+    """One run of queries, and how they are searched.
+
+    Raises:
+        ConfigError: k below 1.
+    """
+
+    memory: Memory
+    describer: OnnxDescriber
+    k: int
+    threshold: Threshold
+    verify: bool
+    flip: bool
+    rotate: bool
+    max_pixels: int
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise ConfigError(f"at least 1 match must be asked for, not {self.k}")
+
+    def over(
+        self,
+        pictures: Pictures,
+        names: Sequence[str],
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Iterator[Answer]:
+        """Answer the queries in their order, all by one version of the collection."""
+        held, n_views = self.memory.newest(), self._n_views()
+        scale = Scale(describer=self.describer, n_chances=len(held) * n_views)
+        threshold, n_done = scale.threshold(self.threshold), 0
+        for batch in described(
+            range(len(pictures)),
+            lambda row: self._prepared(pictures, names[row], row),
+            self.describer,
+            name=names.__getitem__,
+            n_views=n_views,
+        ):
+            yield from self._answers(batch, held, scale, threshold)
+            n_done += len(batch)
+            if progress is not None:
+                progress(n_done, len(pictures))
+
+    def _n_views(self) -> int:
+        blank = np.zeros((8, 8, 3), np.uint8)
+        return sum(1 for _ in views_of(blank, flip=self.flip, rotate=self.rotate))
+
+    def _prepared(self, pictures: Pictures, name: str, row: int) -> "Prepared[_Query]":
+        source, preprocessing = pictures.read(row), self.describer.preprocessing
+        image = read_image(source, max_pixels=self.max_pixels, at_least=preprocessing.at_least)
+        if (reason := too_plain(image)) is not None:
+            raise ImageError("image_too_plain", f"{reason}: it would match everything like it")
+        views = dict(views_of(image, flip=self.flip, rotate=self.rotate))
+        query = _Query(
+            name=name,
+            sha256=sha256_of(source),
+            views=tuple(views),
+            features=local_features(image) if self.verify else None,
+        )
+        return Prepared(np.stack([prepare(view, preprocessing) for view in views.values()]), query)
+
+    def _answers(
+        self,
+        batch: Sequence["Described[_Query] | Skipped"],
+        held: Held,
+        scale: Scale,
+        threshold: float,
+    ) -> Iterator[Answer]:
+        queries = [item for item in batch if isinstance(item, Described)]
+        candidates = self._candidates(queries, held, scale)
+        known = self._known({found.reference for of_query in candidates for found in of_query})
+        answers = iter(
+            [
+                self._judged(query.rest, of_query, known, scale, threshold)
+                for query, of_query in zip(queries, candidates, strict=True)
+            ]
+        )
+        for item in batch:
+            if isinstance(item, Skipped):
+                yield Answer(query=item.name, skipped=item)
+            else:
+                yield next(answers)
+
+    def _candidates(
+        self, queries: Sequence["Described[_Query]"], held: Held, scale: Scale
+    ) -> list[list["_Candidate"]]:
+        """Return each query's nearest references over all its views, the best first."""
+        if not queries or not len(held):
+            return [[] for _ in queries]
+        vectors = np.concatenate([query.vectors for query in queries])
+        bias, depth = scale.bias(vectors), max(self.k, _TRIED * self.verify)
+        similarities, rows = held.nearest(vectors, depth)
+        name = dict(zip(rows.ravel().tolist(), held.names(rows.ravel()), strict=True))
+        found, first = [], 0
+        for query in queries:
+            best: dict[str, _Candidate] = {}
+            for view, orientation in enumerate(query.rest.views, first):
+                for row, similarity in zip(
+                    rows[view].tolist(), similarities[view].tolist(), strict=True
+                ):
+                    score = similarity + float(bias[view])
+                    candidate = _Candidate(name[row], similarity, score, orientation)
+                    other = best.setdefault(candidate.reference, candidate)
+                    if score > other.score:
+                        best[candidate.reference] = candidate
+            first += len(query.rest.views)
+            found.append(sorted(best.values(), key=lambda one: (-one.score, one.reference))[:depth])
+        return found
+
+    def _known(self, ids: set[str]) -> dict[str, "_Reference"]:
+        """Return what judging needs of these references; those removed meanwhile are left out."""
+        columns = [*RECORD_COLUMNS, *["features", "features_check"] * self.verify]
+        table = self.memory.table.find([encode(id_) for id_ in sorted(ids)], columns)
+        features = features_in(table) if self.verify else {}
+        return {
+            record.id: _Reference(record, None if data is None else LocalFeatures.from_bytes(data))
+            for record in records_in(table)
+            for data in (features.get(record.id),)
+        }
+
+    def _judged(
+        self,
+        query: "_Query",
+        candidates: Sequence["_Candidate"],
+        known: Mapping[str, "_Reference"],
+        scale: Scale,
+        threshold: float,
+    ) -> Answer:
+        found = [
+            _match(query, candidate, known[candidate.reference], scale, threshold)
+            for candidate in candidates
+            if candidate.reference in known
+        ]
+        found.sort(key=lambda match: (match.overlap is None, -match.score, match.reference))
+        kept = [
+            match
+            for match in found
+            if match.score >= threshold or match.overlap is not None or match.verdict == "exact"
+        ]
+        return Answer(
+            query=query.name, matches=tuple(kept[: self.k]), nearest=found[0] if found else None
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Query:
+    name: str
+    sha256: str
+    views: tuple[str, ...]
+    features: LocalFeatures | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A reference that is near one view of a query."""
+
+    reference: str
+    similarity: float
+    score: float
+    orientation: str
+
+
+def _to_json(match: Match) -> dict[str, Any]:
+    names = name_fields("query", match.query) | name_fields("reference", match.reference)
+    return names | {key: value for key, value in match.to_json().items() if key not in names}
+
+
+@dataclass(frozen=True, slots=True)
+class _Reference:
+    record: Record
+    features: LocalFeatures | None
+
+
+def _match(
+    query: _Query, candidate: _Candidate, reference: _Reference, scale: Scale, threshold: float
+) -> Match:
+    verified = query.features is not None and reference.features is not None
+    overlap = None
+    if query.features is not None and reference.features is not None:
+        overlap = find_overlap(query.features, reference.features)
+    probability = scale.probability(candidate.score)
+    return Match(
+        query=query.name,
+        reference=candidate.reference,
+        similarity=candidate.similarity,
+        score=candidate.score,
+        probability=weigh(probability, overlap=overlap, verified=verified),
+        verdict=judge(
+            same_bytes=query.sha256 == reference.record.sha256,
+            score=candidate.score,
+            probability=probability,
+            overlap=overlap,
+            verified=verified,
+            least_score=threshold,
+        ),
+        overlap=overlap,
+        verified=verified,
+        orientation=candidate.orientation,
+        metadata=reference.record.metadata,
+    )

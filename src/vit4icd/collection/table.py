@@ -1,0 +1,327 @@
+"""The Lance table of a collection: versions, commits and their errors; it sees no pictures."""
+
+import json
+import random
+import re
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import lance
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vit4icd.collection.rows import (
+    RECORD_COLUMNS,
+    SEAL_ID,
+    Seal,
+    Vectors,
+    schema_of,
+    seal_in,
+    sealed,
+    vectors_in,
+)
+from vit4icd.errors import ConfigError, FormatError, StoreError, Vit4icdError
+
+__all__ = ["FORMAT_VERSION", "Block", "Snapshot", "Table"]
+
+FORMAT_VERSION = 1
+"""Of the table's columns; a newer one is refused."""
+
+_KEY, _CHECK = "vit4icd", "vit4icd_check"  # of the table's own metadata
+_ATTEMPTS = 100  # at a commit that other writers keep winning
+_WAIT_S = 0.05  # between two of them, about
+_FRAGMENT_ROWS = 16_384  # rows of one file of the table, once it is compacted
+_COMPACT_ROWS = 256  # rows held in memory at a time while compacting
+_KEPT_FOR = timedelta(minutes=30)  # how long a version stays after it, for those still reading it
+_NOISE = re.compile(r",? /[^ ,]*\.rs:\d+:\d+.*", re.DOTALL)  # places in Lance's own sources
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Block:
+    """The descriptors of one file of the table, checked."""
+
+    key: str
+    """Changes with the file's content and with what is deleted from it."""
+    ids: pa.Array
+    vectors: Vectors
+    total: int
+    """Sum of the rows' checksums."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Snapshot:
+    """A version that is kept, under a name."""
+
+    name: str
+    version: int
+    created: datetime | None
+
+
+class Table:
+    """One Lance table at a path or an object store's address; rows are unique by id.
+
+    Every commit replaces the seal, the one row that says which rows there are. So two writers
+    cannot both commit on top of one version: the later one fails, reads what the other wrote, and
+    tries again. Readers see one version from start to end.
+
+    Raises:
+        StoreError: the table cannot be read.
+        FormatError: it is no collection, is damaged, or is of a newer version.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        if not self.exists(uri):
+            raise StoreError(
+                f"there is no collection at {uri}; make one with: vit4icd index add {uri} PICTURES"
+            )
+        self.metadata: Mapping[str, Any] = _metadata_in(self.latest().schema, uri)
+
+    @classmethod
+    def create(cls, uri: str, *, dim: int, metadata: Mapping[str, Any]) -> "Table":
+        """Make an empty table.
+
+        Raises:
+            ConfigError: there is something already.
+            StoreError: the place cannot be written.
+        """
+        folder = Path(uri)
+        if "://" not in uri and folder.exists() and not (folder.is_dir() and _is_empty(folder)):
+            raise ConfigError(f"{uri} exists already; name another place, or open it")
+        text = json.dumps({"format_version": FORMAT_VERSION, "dim": dim, **metadata})
+        schema = schema_of(dim, {_KEY: text, _CHECK: str(zlib.crc32(text.encode()))})
+        with _explained(uri, "written"):
+            first = sealed(schema.empty_table(), Seal(), schema)
+            lance.write_dataset(first, uri, mode="create")
+        return cls(uri)
+
+    @staticmethod
+    def exists(uri: str) -> bool:
+        """Return whether there is a table."""
+        if "://" not in uri:
+            return (Path(uri) / "_versions").is_dir()
+        try:
+            lance.dataset(uri)
+        except ValueError:  # what Lance says of a place where there is none
+            return False
+        except BaseException:  # something is there, or out of reach: opening it says what
+            return True
+        return True
+
+    def latest(self) -> lance.LanceDataset:
+        """Open the newest version."""
+        with _explained(self.uri, "read"):
+            return lance.dataset(self.uri)
+
+    @property
+    def version(self) -> int:
+        """Number of the newest version."""
+        return int(self.latest().version)
+
+    def seal(self) -> Seal:
+        """Return how many pictures there are, and the sum of their checksums."""
+        return self._seal(self.latest())
+
+    def find(self, ids: Sequence[bytes], columns: Sequence[str]) -> pa.Table:
+        """Return the rows of these ids, in any order; ids that are not there are left out."""
+        return self._read(self.latest(), columns, filter=pc.field("id").isin(list(ids)))
+
+    def page(self, after: bytes, limit: int) -> pa.Table:
+        """Return the records of the next ids after one, in the order of their bytes."""
+        return self._read(
+            self.latest(), RECORD_COLUMNS, filter=pc.field("id") > after, limit=limit,
+            order_by=["id"],
+        )  # fmt: skip
+
+    def blocks(self, known: Mapping[str, Block]) -> tuple[int, list[Block]]:
+        """Return the newest version and its descriptors; blocks that are known are not read again.
+
+        Raises:
+            FormatError: rows are damaged, missing, or back from the dead.
+        """
+        data = self.latest()
+        with _explained(self.uri, "read"):
+            blocks = [_block(fragment, known) for fragment in data.get_fragments()]
+        blocks = [block for block in blocks if len(block)]
+        found = Seal(
+            n_rows=sum(map(len, blocks)), total=sum(block.total for block in blocks) % 2**64
+        )
+        if found != (expected := self._seal(data)):
+            raise FormatError(
+                f"the collection {self.uri} holds {found.n_rows} pictures, not the "
+                f"{expected.n_rows} that were added: files are damaged or missing; "
+                "restore a snapshot or a copy"
+            )
+        return int(data.version), blocks
+
+    def upsert(self, rows: pa.Table) -> None:
+        """Add rows, in place of those that have their ids; when it returns, they are stored."""
+        ids, checks = rows["id"].to_pylist(), rows["vector_check"].to_pylist()
+
+        def commit(data: lance.LanceDataset) -> int:
+            replaced = self._checks(data, ids)
+            seal = self._seal(data).plus(replaced, -1).plus(checks)
+            merge = data.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
+            merge.conflict_retries(0).execute(sealed(rows, seal, data.schema))
+            return len(rows)
+
+        self._committed(commit)
+
+    def delete(self, ids: Sequence[bytes]) -> int:
+        """Remove the rows of these ids and return how many there were."""
+
+        def commit(data: lance.LanceDataset) -> int:
+            removed = self._checks(data, ids)
+            if removed:
+                seal = self._seal(data).plus(removed, -1)
+                listed = ", ".join(f"X'{id_.hex()}'" for id_ in ids)
+                merge = data.merge_insert("id").when_matched_update_all()
+                merge.when_not_matched_by_source_delete(f"id IN ({listed})").conflict_retries(
+                    0
+                ).execute(sealed(data.schema.empty_table(), seal, data.schema))
+            return len(removed)
+
+        return self._committed(commit)
+
+    def n_fragments(self) -> int:
+        """Return how many files the rows are spread over."""
+        return len(self.latest().get_fragments())
+
+    def compact(self, *, keep: timedelta = _KEPT_FOR) -> int:
+        """Join small files and drop versions older than ``keep``; return the bytes that it freed.
+
+        Versions with a snapshot stay.
+        """
+
+        def commit(data: lance.LanceDataset) -> int:
+            data.optimize.compact_files(
+                target_rows_per_fragment=_FRAGMENT_ROWS, batch_size=_COMPACT_ROWS
+            )
+            cleaned = data.cleanup_old_versions(
+                older_than=max(keep, timedelta(microseconds=1)), error_if_tagged_old_versions=False
+            )
+            return int(cleaned.bytes_removed)
+
+        return self._committed(commit)
+
+    def snapshots(self) -> list[Snapshot]:
+        """Return the versions that are kept, oldest first."""
+        data = self.latest()
+        with _explained(self.uri, "read"):
+            found = [
+                Snapshot(name=name, version=tag["version"], created=tag["created_at"])
+                for name, tag in data.tags.list().items()
+            ]
+        return sorted(found, key=lambda snapshot: snapshot.version)
+
+    def snapshot(self, name: str) -> int:
+        """Keep the newest version under a name, and return its number."""
+        data = self.latest()
+        with _explained(self.uri, "written"):
+            data.tags.create(name, data.version)
+        return int(data.version)
+
+    def forget(self, name: str) -> None:
+        """Keep a snapshot no longer."""
+        with _explained(self.uri, "written"):
+            self.latest().tags.delete(name)
+
+    def restore(self, version: int) -> int:
+        """Make an older version the newest one, and return its new number."""
+        data = self.latest()
+        with _explained(self.uri, "written"):
+            data.checkout_version(version).restore()  # type: ignore[no-untyped-call]
+        return self.version
+
+    def check(self) -> Iterator[tuple[str, pa.Table]]:
+        """Yield all rows of the newest version, file by file, whole."""
+        data = self.latest()
+        with _explained(self.uri, "read"):
+            for fragment in data.get_fragments():
+                for batch in fragment.to_batches(batch_size=_COMPACT_ROWS):
+                    yield _key(fragment), pa.Table.from_batches([batch])
+
+    def _read(self, data: lance.LanceDataset, columns: Sequence[str], **options: Any) -> pa.Table:
+        with _explained(self.uri, "read"):
+            return data.scanner(columns=list(columns), **options).to_table()
+
+    def _seal(self, data: lance.LanceDataset) -> Seal:
+        return seal_in(self._read(data, RECORD_COLUMNS, filter=pc.field("id") == SEAL_ID))
+
+    def _checks(self, data: lance.LanceDataset, ids: Sequence[bytes]) -> list[int]:
+        found = self._read(data, ["vector_check"], filter=pc.field("id").isin(list(ids)))
+        checks: list[int] = found["vector_check"].to_pylist()
+        return checks
+
+    def _committed(self, commit: Callable[[lance.LanceDataset], int]) -> int:
+        """Commit on top of the newest version, again and again while others are faster."""
+        for _ in range(_ATTEMPTS):
+            data = self.latest()
+            try:
+                with _explained(self.uri, "written"):
+                    return commit(data)
+            except StoreError as error:
+                if not _is_conflict(error):
+                    raise
+                time.sleep(_WAIT_S * (0.5 + random.random()))  # noqa: S311 - not for secrets
+        raise StoreError(f"others keep writing to the collection {self.uri}; try again later")
+
+
+@contextmanager
+def _explained(uri: str, done: str) -> Iterator[None]:
+    """Turn whatever Lance raises, panics of its Rust code included, into errors of ours."""
+    try:
+        yield
+    except (Vit4icdError, KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError):
+        raise
+    except BaseException as error:  # a panic is no Exception
+        text = _NOISE.sub("", str(error)).strip() or type(error).__name__
+        raise StoreError(f"the collection {uri} cannot be {done}: {text}") from error
+
+
+def _is_conflict(error: StoreError) -> bool:
+    text = str(error.__cause__).lower()
+    return "concurrent" in text or "conflict" in text
+
+
+def _is_empty(folder: Path) -> bool:
+    return next(folder.iterdir(), None) is None
+
+
+def _metadata_in(schema: pa.Schema, uri: str) -> Mapping[str, Any]:
+    found = {key.decode(): value for key, value in (schema.metadata or {}).items()}
+    if _KEY not in found:
+        raise FormatError(f"{uri} is a Lance table, but no collection of vit4icd")
+    text = found[_KEY]
+    if found.get(_CHECK) != str(zlib.crc32(text)).encode():
+        raise FormatError(f"what the collection {uri} says of itself is damaged")
+    metadata: dict[str, Any] = json.loads(text)
+    if metadata["format_version"] > FORMAT_VERSION:
+        raise FormatError(
+            f"the collection {uri} has format {metadata['format_version']}; this version reads up "
+            f"to {FORMAT_VERSION}: upgrade vit4icd"
+        )
+    return metadata
+
+
+def _block(fragment: lance.LanceFragment, known: Mapping[str, Block]) -> Block:
+    key = _key(fragment)
+    if key in known:
+        return known[key]
+    ids, vectors, total = vectors_in(fragment.to_table(columns=["id", "vector", "vector_check"]))
+    return Block(key=key, ids=ids, vectors=vectors, total=total)
+
+
+def _key(fragment: lance.LanceFragment) -> str:
+    files, deletion = fragment.metadata.files, fragment.metadata.deletion_file
+    deleted = "" if deletion is None else f"{deletion.read_version}-{deletion.id}"
+    return " ".join([*(file.path for file in files), deleted])

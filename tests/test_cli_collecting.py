@@ -1,0 +1,201 @@
+"""The verbs of collections: what they print, where, and how they end."""
+
+import csv
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.conftest import make_model
+from vit4icd import cli
+
+COLUMNS = {"COLUMNS": "80", "NO_COLOR": "1"}
+
+
+def _run(*words: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([str(word) for word in words])
+    code = ended.value.code
+    return 0 if code is None else int(code)
+
+
+@pytest.fixture
+def stored(model: Path, pictures: Path, tmp_path: Path) -> Path:
+    """Twenty pictures in a collection, under their names."""
+    words = ("index", "add", tmp_path / "mine", pictures, "--model", model, "--id-from", "name")
+    assert _run(*words, "--quiet") == 0
+    return tmp_path / "mine"
+
+
+def _piped(*words: object, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "vit4icd", *map(os.fspath, map(str, words))]
+    return subprocess.run(command, input=stdin, capture_output=True, env=os.environ | COLUMNS)
+
+
+def test_adds_lists_and_removes(
+    stored: Path, pictures: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = ("index", "add", stored, pictures, "--model", model, "--id-from", "name")
+    assert _run(*again, "--metadata", "owner=me", "--metadata", "year=2024") == 0
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "0 added, 20 updated, 0 unchanged" in printed.err
+    assert _run("index", "list", stored, "--limit", 2, "--after", "004.jpg") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["id", "005.jpg", "006.jpg"]
+    assert "owner=me year=2024" in lines[1]
+    assert _run("index", "remove", stored, "004.jpg", "nowhere.jpg") == 0
+    assert "1 removed; 1 were not there" in capsys.readouterr().err
+    assert _run("index", "list", stored, "--format", "jsonl") == 0
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(records) == 19
+    assert records[0]["metadata"] == {"owner": "me", "year": "2024"}
+
+
+def test_says_what_a_collection_is(stored: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run("index", "info", stored) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "pictures:     20" in lines
+    assert max(map(len, lines)) <= max(80, len(str(stored)) + 14, len(str(stored.parent)) + 20)
+    assert _run("index", "info", stored, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["pictures"] == 20
+
+
+def test_acknowledges_each_picture_on_request(
+    model: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("index", "add", tmp_path / "new", pictures, "--model", model, "--id-from", "name")
+    assert _run(*words, "--jsonl", "--quiet") == 0
+    printed = capsys.readouterr()
+    ids = [json.loads(line)["id"] for line in printed.out.splitlines()]
+    assert ids == [f"{row:03d}.jpg" for row in range(20)]
+    assert printed.err == ""
+
+
+def test_lists_what_it_left_out(
+    model: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (pictures / "004.jpg").write_bytes(b"")
+    words = ("index", "add", tmp_path / "new", pictures, "--model", model)
+    assert _run(*words) == 0
+    assert "1 left out, see" in capsys.readouterr().err
+    (line,) = (tmp_path / "new.skipped.jsonl").read_text().splitlines()
+    assert json.loads(line)["reason"] == "empty"
+    assert _run(*words, "--strict", "--skipped", tmp_path / "other.jsonl") == 3
+    assert (tmp_path / "other.jsonl").exists()
+
+
+@pytest.mark.parametrize("file_format", ["table", "json", "jsonl", "csv", "parquet"])
+def test_writes_answers_in_every_format(
+    file_format: str,
+    stored: Path,
+    pictures: Path,
+    model: Path,
+    tmp_path: Path,
+    capsysbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    queries = pictures / "003.jpg", pictures / "007.jpg"
+    options = ("--model", model, "-k", 2, "--threshold", "-1", "--format", file_format)
+    words = ("search", stored, *queries, *options)
+    assert _run(*words) == 0
+    printed = capsysbinary.readouterr().out
+    assert _run(*words, "-o", tmp_path / "answers") == 0
+    assert capsysbinary.readouterr().out == b""
+    assert (tmp_path / "answers").read_bytes() == printed
+    assert _best(printed, file_format) == ["003.jpg", "007.jpg"]
+
+
+def _best(printed: bytes, file_format: str) -> list[str]:
+    """Return the first match of each of two queries."""
+    text = printed.decode() if file_format != "parquet" else ""
+    if file_format == "table":
+        return [line.split()[1] for line in text.splitlines()[1::2]]
+    if file_format in ("json", "jsonl"):
+        answers = json.loads(text) if file_format == "json" else map(json.loads, text.splitlines())
+        return [answer["matches"][0]["reference"] for answer in answers]
+    if file_format == "csv":
+        rows = list(csv.DictReader(io.StringIO(text)))
+    else:
+        rows = pq.read_table(io.BytesIO(printed)).to_pylist()
+    return [row["reference"] for row in rows][::2]
+
+
+def test_says_when_nothing_matches(
+    stored: Path, pictures: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("search", stored, pictures / "003.jpg", "--model", model)
+    assert _run(*words, "--threshold", "0.5", "--fail-on-match") == 11
+    assert _run("index", "remove", stored, "003.jpg") == 0
+    capsys.readouterr()
+    assert _run(*words, "--threshold", "1", "--fail-on-match") == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"no match above the threshold; nearest was \d+.jpg at score 0\.\d", printed)
+    assert _run(*words) == 1
+    assert "calibrate" in capsys.readouterr().err
+
+
+def test_refuses_plain_queries_and_answers_the_others(
+    stored: Path, pictures: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blank = tmp_path / "blank.ppm"
+    blank.write_bytes(b"P6 40 40 255\n" + b"\xff" * 4800)
+    words = ("search", stored, blank, "--model", model, "--threshold", "0.5")
+    assert _run(*words) == 1
+    assert "image_too_plain" in capsys.readouterr().err
+    assert _run(*words[:3], pictures / "001.jpg", *words[3:]) == 0
+    assert _run(*words[:3], pictures / "001.jpg", *words[3:], "--strict") == 3
+
+
+def test_reads_names_and_pictures_from_stdin(stored: Path, pictures: Path, model: Path) -> None:
+    options = ("--model", model, "--threshold", "0.9", "-k", 1, "--format", "jsonl")
+    data = (pictures / "005.jpg").read_bytes()
+    answer = json.loads(_piped("search", stored, "-", *options, stdin=data).stdout)
+    assert (answer["query"], answer["matches"][0]["reference"]) == ("-", "005.jpg")
+    odd = pictures / os.fsdecode(b"l\xe4\nx.jpg")
+    odd.write_bytes(data)
+    done = _piped("search", stored, "--from-file0", "-", *options, stdin=os.fsencode(odd) + b"\0")
+    answer = json.loads(done.stdout)
+    assert answer["matches"][0]["reference"] == "005.jpg"
+    assert "query_base64" in answer
+    done = _piped("index", "remove", stored, "--from-file0", "-", stdin=b"010.jpg\x00011.jpg\x00")
+    assert b"2 removed" in done.stderr
+
+
+def test_keeps_tables_whole_and_plain_in_a_pipe(
+    stored: Path, pictures: Path, model: Path, tmp_path: Path
+) -> None:
+    odd = tmp_path / ("long " * 30 + "[red]\x1b[31m.jpg")
+    odd.write_bytes((pictures / "002.jpg").read_bytes())
+    done = _piped("search", stored, odd, "--model", model, "--threshold", "0.5", "-k", 1)
+    lines = done.stdout.decode().splitlines()
+    assert len(lines) == 2
+    assert "long " * 30 + r"[red]\x1b[31m.jpg" in lines[1]
+    assert b"\x1b" not in done.stdout + done.stderr
+    assert done.stderr == b""
+
+
+def test_explains_a_wrong_place_or_model(
+    stored: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run("search", tmp_path / "nowhere", pictures) == 1
+    assert "vit4icd index add" in capsys.readouterr().err
+    other = make_model(tmp_path / "other", seed=3)
+    assert _run("search", stored, pictures, "--model", other) == 1
+    assert "was made with the model" in capsys.readouterr().err
+    assert _run("index", "add", stored, pictures, "--metadata", "owner") == 1
+    assert "KEY=VALUE" in capsys.readouterr().err
+    assert _run("index") == 2
+    assert _run("index", "nonsense") == 2
+
+
+def test_shows_the_verbs_of_collections(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run("index", "--help") == 0
+    printed = capsys.readouterr().out
+    assert "index add" in printed
+    assert "evaluate" not in printed
