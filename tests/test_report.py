@@ -31,8 +31,19 @@ def test_escapes_whatever_comes_from_data() -> None:
         report.section(nasty, ""),
         report.badge(nasty, good=True),
         report.pair_card(None, None, [(nasty, nasty)]),
+        report.picture_card(None, nasty, [nasty], verdict=""),
+        report.picture(np.zeros((8, 8, 3), np.uint8), "", alt=nasty),
     ]
     assert all("<img src=x" not in part for part in parts)
+
+
+def test_marks_a_card_and_sets_sections_side_by_side() -> None:
+    card = report.picture_card(None, "a.jpg", ["one", "two"], verdict="", is_marked=True)
+    assert 'class="card marked"' in card
+    assert "<figcaption>" not in card
+    plain, wide = report.section("one", card), report.section("two", card, is_wide=True)
+    assert report.columns([plain, wide]).count('<section class="wide">') == 1
+    assert 'class="grid small"' in report.grid([card], small=True)
 
 
 def test_shrinks_pictures_to_thumbnails() -> None:

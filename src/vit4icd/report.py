@@ -18,6 +18,7 @@ from vit4icd.storage import atomic_path
 
 __all__ = [
     "badge",
+    "columns",
     "figures",
     "grid",
     "histogram",
@@ -26,6 +27,7 @@ __all__ = [
     "pair_card",
     "paragraph",
     "picture",
+    "picture_card",
     "section",
     "table",
     "write_page",
@@ -79,6 +81,13 @@ p { max-width: 46rem; } .quiet { color: var(--quiet); }
 .card dl { display: grid; grid-template-columns: auto 1fr; gap: .1rem .8rem; margin: 0;
   padding: .6rem .8rem .8rem; font-size: .88rem; }
 .card dt { color: var(--quiet); } .card dd { margin: 0; overflow-wrap: anywhere; }
+.columns { display: grid; gap: 0 1.6rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 20rem), 1fr)); }
+.columns > .wide { grid-column: 1 / -1; }
+.grid.small { gap: .6rem; grid-template-columns: repeat(auto-fill, minmax(9.4rem, 1fr)); }
+.card.marked { border-color: var(--good); box-shadow: 0 0 0 1px var(--good); }
+.card .lines { padding: .5rem .7rem .7rem; font-size: .84rem; line-height: 1.4; }
+.card .lines p { margin: .15rem 0 0; overflow-wrap: anywhere; }
 .badge { font-weight: 600; } .badge.good { color: var(--good); } .badge.bad { color: var(--bad); }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; }
 caption { text-align: left; color: var(--quiet); padding-bottom: .4rem; }
@@ -104,9 +113,15 @@ def write_page(path: Path, html: str) -> None:
         temporary.write_text(html, "utf-8", errors="replace")
 
 
-def section(heading: str, body: str) -> str:
-    """Return a heading with what follows it."""
-    return f"<section>\n<h2>{escape(heading)}</h2>\n{body}\n</section>"
+def section(heading: str, body: str, *, is_wide: bool = False) -> str:
+    """Return a heading with what follows it; a wide one does not stand beside others."""
+    style = ' class="wide"' if is_wide else ""
+    return f"<section{style}>\n<h2>{escape(heading)}</h2>\n{body}\n</section>"
+
+
+def columns(sections: Iterable[str]) -> str:
+    """Return sections beside each other where there is room."""
+    return '<div class="columns">' + "".join(sections) + "</div>"
 
 
 def paragraph(text: str) -> str:
@@ -135,9 +150,9 @@ def table(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]]) ->
     )
 
 
-def grid(cards: Iterable[str]) -> str:
+def grid(cards: Iterable[str], *, small: bool = False) -> str:
     """Return cards side by side, as many as fit."""
-    return '<div class="grid">' + "".join(cards) + "</div>"
+    return f'<div class="grid{" small" if small else ""}">' + "".join(cards) + "</div>"
 
 
 def badge(text: str, *, good: bool) -> str:
@@ -160,9 +175,20 @@ def pair_card(
     return f'<article class="card"><div class="pictures">{pictures}</div><dl>{rows}</dl></article>'
 
 
-def picture(image: Picture | None, caption: str) -> str:
+def picture_card(
+    image: Picture | None, name: str, lines: Sequence[str], *, verdict: str, is_marked: bool = False
+) -> str:
+    """Return a picture with its name and lines of text; ``verdict`` is a :func:`badge`."""
+    text = "".join(f'<p class="quiet">{escape(line)}</p>' for line in lines)
+    return (
+        f'<article class="card{" marked" if is_marked else ""}">{picture(image, "", alt=name)}'
+        f'<div class="lines">{verdict}<p>{escape(name)}</p>{text}</div></article>'
+    )
+
+
+def picture(image: Picture | None, caption: str, *, alt: str = "") -> str:
     """Return a thumbnail with its caption, or a blank where there is no picture."""
-    label = f"<figcaption>{escape(caption)}</figcaption>"
+    label = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     if image is None:
         return f'<figure><div class="none">no picture</div>{label}</figure>'
     height, width = image.shape[:2]
@@ -170,7 +196,7 @@ def picture(image: Picture | None, caption: str) -> str:
     small = resize(image, max(1, round(width * scale)), max(1, round(height * scale)))
     data = base64.b64encode(simplejpeg.encode_jpeg(np.ascontiguousarray(small), quality=82))
     source = f"data:image/jpeg;base64,{data.decode('ascii')}"
-    return f'<figure><img src="{source}" alt="{escape(caption)}">{label}</figure>'
+    return f'<figure><img src="{source}" alt="{escape(alt or caption)}">{label}</figure>'
 
 
 def line_chart(
