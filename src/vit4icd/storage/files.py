@@ -67,10 +67,10 @@ def name_fields(key: str, name: str) -> dict[str, str]:
     return {key: name}
 
 
-def read_name(key: str, fields: Mapping[str, str]) -> str:
+def read_name(key: str, fields: Mapping[str, Any]) -> str:
     """Return the file name that :func:`name_fields` gave."""
     encoded = fields.get(f"{key}_base64")
-    return fields[key] if encoded is None else os.fsdecode(base64.b64decode(encoded))
+    return str(fields[key]) if encoded is None else os.fsdecode(base64.b64decode(encoded))
 
 
 def _flush(path: Path) -> None:

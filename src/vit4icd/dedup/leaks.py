@@ -1,0 +1,138 @@
+"""Test pictures that are copies of training pictures; it touches no file."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from vit4icd.dedup.cache import Cache, Files
+from vit4icd.dedup.find import Progress
+from vit4icd.dedup.links import Finder
+from vit4icd.dedup.result import same_bytes
+from vit4icd.describer import OnnxDescriber
+from vit4icd.images import MAX_PIXELS
+from vit4icd.matches import Match
+from vit4icd.stream import Skipped
+from vit4icd.thresholds import Threshold
+
+__all__ = ["Leaks", "find_leaks"]
+
+_NEAREST = 5  # training pictures that are named for one test picture, at most
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Leaks:
+    """Pairs of a test picture (query) and a training picture (reference) that are copies."""
+
+    matches: tuple[Match, ...]
+    """In the order of the test pictures, the surest first."""
+    n_train: int
+    n_test: int
+    skipped: tuple[Skipped, ...]
+    fingerprint: str
+    threshold: float
+    """The score from which on a pair was looked at."""
+    verified: bool
+
+    @property
+    def n_leaked(self) -> int:
+        """Test pictures that are copies of training pictures."""
+        return len({match.query for match in self.matches})
+
+    def to_json(self) -> dict[str, object]:
+        """Return everything as JSON values."""
+        return {
+            "format_version": 1,
+            "fingerprint": self.fingerprint,
+            "threshold": self.threshold,
+            "verified": self.verified,
+            "train_files": self.n_train,
+            "test_files": self.n_test,
+            "leaked": self.n_leaked,
+            "matches": [match.to_json() for match in self.matches],
+            "skipped": [item.to_json() for item in self.skipped],
+        }
+
+
+def find_leaks(
+    train: Sequence[Path],
+    test: Sequence[Path],
+    cache_folder: Path,
+    describer: OnnxDescriber,
+    *,
+    threshold: Threshold = "auto",
+    verify: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    n_threads: int | None = None,
+    progress: Progress | None = None,
+) -> Leaks:
+    """Find the test pictures that are copies of training pictures, with up to five of these each.
+
+    Files of the same bytes are; others when their score, normalised from the test picture's side,
+    reaches the threshold, and with ``verify`` when a proof is found or their probability does
+    without. What was learnt of the pictures stays in ``cache_folder``.
+
+    Raises:
+        DataError: an input does not exist.
+        ConfigError: a threshold that means nothing, or not with this model.
+    """
+    told = progress or (lambda *_: None)
+    cache = Cache(cache_folder)
+    training, testing = (
+        cache.inventory(
+            folders, n_workers=n_threads, progress=lambda *counts: told("reading", *counts)
+        )
+        for folders in (train, test)
+    )
+    known, asked = training.by_content(), testing.by_content()
+    contents = {name: [*asked.get(name, []), *known.get(name, [])] for name in (*known, *asked)}
+    descriptors, unreadable = cache.descriptors(
+        contents,
+        describer,
+        max_pixels=max_pixels,
+        n_workers=n_threads,
+        progress=lambda state: told("describing", state.n_done, state.n_images, state.n_skipped),
+    )
+    finder = Finder(
+        describer=describer,
+        cache=cache,
+        contents=contents,
+        threshold=threshold,
+        verify=verify,
+        max_pixels=max_pixels,
+        n_threads=n_threads,
+        progress=lambda what, done, n: told(what, done, n, len(unreadable)),
+    )
+    new = [row for row, name in enumerate(descriptors.ids) if name not in known]
+    old = [row for row, name in enumerate(descriptors.ids) if name in known]
+    links = finder.between(descriptors.only(new), descriptors.only(old), k=_NEAREST)
+    return Leaks(
+        matches=tuple(_named(asked, known, links.matches)),
+        n_train=len(training.files),
+        n_test=len(testing.files),
+        skipped=(*training.skipped, *testing.skipped, *unreadable, *links.plain),
+        fingerprint=describer.fingerprint,
+        threshold=links.threshold,
+        verified=verify,
+    )
+
+
+def _named(
+    asked: Mapping[str, Files], known: Mapping[str, Files], matches: Sequence[Match]
+) -> list[Match]:
+    """Return the matches of every test file, under the files' own names."""
+    by_query: dict[str, list[Match]] = {}
+    for match in matches:
+        by_query.setdefault(match.query, []).append(match)
+    named = []
+    for content, files in asked.items():
+        for file in files:
+            if content in known:
+                named.append(same_bytes(file.path, known[content][0].path))
+            for match in sorted(by_query.get(content, []), key=_worth):
+                reference = known[match.reference][0].path
+                named.append(replace(match, query=file.path, reference=reference))
+    return named
+
+
+def _worth(match: Match) -> tuple[bool, float]:
+    return match.overlap is None, -match.score

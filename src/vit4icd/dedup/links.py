@@ -1,0 +1,261 @@
+"""Which contents are taken for copies of each other: searched, looked at, proven if asked.
+
+A pair within one set of files has no original that is known: its score is the similarity less the
+higher background level of the two, so that it never claims more than either direction would.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Float32
+
+from vit4icd.dedup.cache import Cache, Files, Look, read_content
+from vit4icd.describer import OnnxDescriber
+from vit4icd.errors import ImageError
+from vit4icd.images import MAX_PIXELS, read_image
+from vit4icd.matches import COPY_PROBABILITY, Match, judge, weigh
+from vit4icd.overlap import LocalFeatures, Overlap, find_overlap, local_features
+from vit4icd.scores import ScoreNormalisation, normalise
+from vit4icd.search import best_pairs, self_pairs
+from vit4icd.stream import Skipped
+from vit4icd.thresholds import Threshold, least_score
+from vit4icd.types import DescriptorSet, Pairs
+
+__all__ = ["MAX_PAIRS", "Finder", "Links"]
+
+MAX_PAIRS = 1_000_000
+"""Pairs that are judged at most; of more, the best."""
+
+_WORTH_A_PROOF = 0.01  # probability from which "auto" has a pair proven
+_FEATURES_HELD = 512  # pictures whose local features are held: 132 kB each
+_DETAIL = 512  # pixels of the short side that local features need
+
+Progress = Callable[[str, int, int], None]
+"""Told what is being done, how much of it, and of how much."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Links:
+    """Pairs of contents (their hashes) that are taken for copies, and what was too plain."""
+
+    matches: tuple[Match, ...]
+    looks: Mapping[str, Look]
+    threshold: float
+    plain: tuple[Skipped, ...] = ()
+    is_cut: bool = False
+    """Whether there were more pairs than are judged."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Finder:
+    """How copies among contents are found."""
+
+    describer: OnnxDescriber
+    cache: Cache
+    contents: Mapping[str, Files]
+    threshold: Threshold = "auto"
+    verify: bool = False
+    max_pixels: int = MAX_PIXELS
+    n_threads: int | None = None
+    progress: Progress | None = None
+
+    def within(self, candidates: DescriptorSet, references: DescriptorSet) -> Links:
+        """Return the links among candidates, and from candidates to references."""
+        n_others = max(1, len(candidates) + len(references) - 1)
+        threshold = self.least_score(n_others)
+        levels = self._levels(candidates)
+        inside = self_pairs(
+            candidates,
+            threshold=threshold,
+            bias=-levels,
+            max_pairs=MAX_PAIRS,
+            n_threads=self.n_threads,
+            progress=self._told("comparing"),
+        )
+        level = dict(zip(candidates.ids, levels.tolist(), strict=True))
+        across = self._across(candidates, levels, references, threshold)
+        level |= self._levels_of(references, set(across.references))
+        higher = [max(level[query], level[reference]) for query, reference in _names(across)]
+        across = replace(across, scores=across.scores + [level[q] for q in across.queries] - higher)
+        pairs = _joined(inside, _picked(across, np.flatnonzero(across.scores >= threshold)))
+        taken_off = [max(level[query], level[reference]) for query, reference in _names(pairs)]
+        return self._judged(pairs, np.array(taken_off), threshold, n_others)
+
+    def between(self, queries: DescriptorSet, references: DescriptorSet, *, k: int) -> Links:
+        """Return the links of each query to its ``k`` best references, as a search would."""
+        n_references = max(1, len(references))
+        threshold = self.least_score(n_references)
+        levels = self._levels(queries)
+        pairs = best_pairs(
+            queries,
+            references,
+            per_query=k,
+            threshold=threshold,
+            bias=-levels,
+            n_threads=self.n_threads,
+            progress=self._told("comparing"),
+        )
+        level = dict(zip(queries.ids, levels.tolist(), strict=True))
+        taken_off = np.array([level[query] for query in pairs.queries])
+        return self._judged(pairs, taken_off, threshold, n_references)
+
+    def least_score(self, n_references: int) -> float:
+        """Return the score from which on a pair is looked at."""
+        return least_score(
+            self.threshold,
+            n_references=n_references,
+            calibration=self.describer.calibration,
+            known=self.describer.card.thresholds,
+            auto_probability=_WORTH_A_PROOF if self.verify else COPY_PROBABILITY,
+        )
+
+    def _levels(self, descriptors: DescriptorSet) -> Float32[np.ndarray, " image"]:
+        """Return what the background takes off each image's similarities."""
+        background, calibration = self.describer.background, self.describer.calibration
+        if background is None or calibration is None or not len(descriptors):
+            return np.zeros(len(descriptors), np.float32)
+        config = ScoreNormalisation(factor=calibration.factor, neighbours=calibration.neighbours)
+        levels: Float32[np.ndarray, " image"] = -normalise(
+            descriptors, background, config=config
+        ).bias
+        return levels
+
+    def _levels_of(self, descriptors: DescriptorSet, names: set[str]) -> dict[str, float]:
+        part = descriptors.only([row for row, name in enumerate(descriptors.ids) if name in names])
+        return dict(zip(part.ids, self._levels(part).tolist(), strict=True))
+
+    def _across(
+        self,
+        candidates: DescriptorSet,
+        levels: Float32[np.ndarray, " image"],
+        references: DescriptorSet,
+        threshold: float,
+    ) -> Pairs:
+        """Return pairs of candidates with references, normalised by the candidates alone."""
+        if not len(candidates) or not len(references):
+            return Pairs(queries=[], references=[], scores=np.empty(0))
+        return best_pairs(
+            candidates,
+            references,
+            max_pairs=MAX_PAIRS,
+            threshold=threshold,
+            bias=-levels,
+            n_threads=self.n_threads,
+        )
+
+    def _judged(
+        self, pairs: Pairs, taken_off: np.ndarray, threshold: float, n_references: int
+    ) -> Links:
+        """Leave out what is too plain or gone, prove if asked, and say what each pair is."""
+        is_cut = len(pairs) >= MAX_PAIRS
+        names = dict.fromkeys([*pairs.queries, *pairs.references])
+        looks = self.cache.looks(
+            {name: self.contents[name] for name in names}, max_pixels=self.max_pixels
+        )
+        sound = {name for name, look in looks.items() if look.plain is None}
+        rows = [row for row, pair in enumerate(_names(pairs)) if sound.issuperset(pair)]
+        pairs, taken_off = _picked(pairs, rows), taken_off[rows]
+        overlaps = self._proofs(pairs) if self.verify else [None] * len(pairs)
+        calibration = self.describer.calibration
+        probabilities: Sequence[float | None] = [None] * len(pairs)
+        if calibration is not None:
+            told = calibration.probability(pairs.scores, n_references=n_references)
+            probabilities = told.tolist()
+        matches = [
+            self._match(*pair, score, score + off, probability, overlap, threshold)
+            for pair, score, off, probability, overlap in zip(
+                _names(pairs), pairs.scores.tolist(), taken_off.tolist(), probabilities, overlaps,
+                strict=True,
+            )
+        ]  # fmt: skip
+        return Links(
+            matches=tuple(match for match in matches if match.is_copy or not self.verify),
+            looks=looks,
+            threshold=threshold,
+            plain=tuple(self._plain(looks)),
+            is_cut=is_cut,
+        )
+
+    def _match(
+        self,
+        query: str,
+        reference: str,
+        score: float,
+        similarity: float,
+        probability: float | None,
+        overlap: Overlap | None,
+        threshold: float,
+    ) -> Match:
+        return Match(
+            query=query,
+            reference=reference,
+            similarity=similarity,
+            score=score,
+            probability=weigh(probability, overlap=overlap, verified=self.verify),
+            verdict=judge(
+                same_bytes=False,
+                score=score,
+                probability=probability,
+                overlap=overlap,
+                verified=self.verify,
+                least_score=threshold,
+            ),
+            overlap=overlap,
+            verified=self.verify,
+        )
+
+    def _proofs(self, pairs: Pairs) -> list[Overlap | None]:
+        """Return what the pictures of each pair have in common, where that can be proven."""
+
+        @lru_cache(maxsize=_FEATURES_HELD)
+        def features(name: str) -> LocalFeatures:
+            data = read_content(self.contents[name])
+            image = read_image(data, max_pixels=self.max_pixels, at_least=_DETAIL)
+            return local_features(image)
+
+        def proof(pair: tuple[str, str]) -> Overlap | None:
+            try:
+                return find_overlap(features(pair[0]), features(pair[1]))
+            except ImageError:
+                return None
+
+        tell, overlaps = self._told("proving"), []
+        with ThreadPoolExecutor(self.n_threads, "prove") as pool:
+            for overlap in pool.map(proof, _names(pairs)):
+                overlaps.append(overlap)
+                if tell is not None:
+                    tell(len(overlaps), len(pairs))
+        return overlaps
+
+    def _plain(self, looks: Mapping[str, Look]) -> Iterable[Skipped]:
+        for name, look in looks.items():
+            if look.plain is not None:
+                for file in self.contents[name]:
+                    yield Skipped(file.path, "image_too_plain", look.plain)
+
+    def _told(self, what: str) -> Callable[[int, int], None] | None:
+        progress = self.progress
+        return None if progress is None else lambda done, n: progress(what, done, n)
+
+
+def _names(pairs: Pairs) -> list[tuple[str, str]]:
+    return list(zip(pairs.queries, pairs.references, strict=True))
+
+
+def _picked(pairs: Pairs, rows: Sequence[int] | np.ndarray) -> Pairs:
+    return Pairs(
+        queries=[pairs.queries[row] for row in rows],
+        references=[pairs.references[row] for row in rows],
+        scores=pairs.scores[np.asarray(rows, np.int64)],
+    )
+
+
+def _joined(inside: Pairs, across: Pairs) -> Pairs:
+    return Pairs(
+        queries=[*inside.queries, *across.queries],
+        references=[*inside.references, *across.references],
+        scores=np.concatenate([inside.scores, across.scores]),
+    )
