@@ -180,6 +180,30 @@ def test_keeps_tables_whole_and_plain_in_a_pipe(
     assert done.stderr == b""
 
 
+def test_looks_after_a_collection(
+    stored: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run("index", "snapshot", stored, "full") == 0
+    assert _run("index", "remove", stored, "000.jpg") == 0
+    assert _run("index", "compact", stored, "--keep-minutes", 0) == 0
+    assert _run("index", "verify", stored) == 0
+    printed = capsys.readouterr()
+    assert "19 pictures in 1 files, 0 problems" in printed.err
+    assert printed.out == ""
+    assert _run("index", "restore", stored, "full") == 0
+    assert "holds the 20 pictures of full again" in capsys.readouterr().err
+    assert _run("index", "snapshot", stored, "full", "--forget") == 0
+    assert _run("index", "restore", stored, "full") == 1
+    assert "no snapshot 'full'" in capsys.readouterr().err
+    for path in (stored / "data").iterdir():
+        data = path.read_bytes()
+        path.write_bytes(bytes(len(data) // 2) + data[len(data) // 2 :])
+    assert _run("index", "verify", stored) == 1
+    printed = capsys.readouterr()
+    assert printed.out.startswith("file ")
+    assert ", 0 problems" not in printed.err
+
+
 def test_explains_a_wrong_place_or_model(
     stored: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,7 +10,17 @@ from collections.abc import Callable, Sequence
 import tyro
 
 import vit4icd
-from vit4icd.cli.collecting import index_add, index_info, index_list, index_remove, search
+from vit4icd.cli.collecting import (
+    index_add,
+    index_compact,
+    index_info,
+    index_list,
+    index_remove,
+    index_restore,
+    index_snapshot,
+    index_verify,
+    search,
+)
 from vit4icd.cli.searching import calibrate, demo, describe, evaluate, match
 from vit4icd.cli.terminal import talk
 from vit4icd.cli.training import edits, export, import_weights, prepare_copies, train
@@ -30,6 +40,10 @@ VERBS: dict[str, Callable[..., int]] = {
     "index remove": index_remove,
     "index info": index_info,
     "index list": index_list,
+    "index verify": index_verify,
+    "index compact": index_compact,
+    "index snapshot": index_snapshot,
+    "index restore": index_restore,
     "search": search,
     "train": train,
     "import-weights": import_weights,

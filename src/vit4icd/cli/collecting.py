@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -18,7 +19,17 @@ from vit4icd.errors import ConfigError
 if TYPE_CHECKING:
     from vit4icd.collection import Collection, Record
 
-__all__ = ["index_add", "index_info", "index_list", "index_remove", "search"]
+__all__ = [
+    "index_add",
+    "index_compact",
+    "index_info",
+    "index_list",
+    "index_remove",
+    "index_restore",
+    "index_snapshot",
+    "index_verify",
+    "search",
+]
 
 _MATCHED = 11
 _PAGE = 1_000  # records listed at a time
@@ -27,6 +38,7 @@ Device = Literal["auto", "cpu", "cuda"]
 Place = Annotated[Positional[str], tyro.conf.arg(metavar="COLLECTION")]
 Pictures = Annotated[Positional[tuple[Path, ...]], tyro.conf.arg(metavar="[PICTURE ...]")]
 Ids = Annotated[Positional[tuple[str, ...]], tyro.conf.arg(metavar="[ID ...]")]
+Name = Annotated[Positional[str], tyro.conf.arg(metavar="NAME")]
 Metadata = tyro.conf.UseAppendAction[tuple[str, ...]]
 Json = Annotated[bool, tyro.conf.arg(name="json")]
 Out = Annotated[Path | None, tyro.conf.arg(aliases=["-o"])]
@@ -188,6 +200,63 @@ def index_list(
         metadata = " ".join(f"{key}={value}" for key, value in record.metadata.items())
         table.add_row(shown(record.id), size, day, metadata)
     print_table(table, out)
+    return 0
+
+
+def index_verify(collection: Place, /) -> int:
+    """Read a whole collection and check it: every checksum, unique ids, nothing missing.
+
+    Args:
+        collection: Folder or address of the collection.
+    """
+    found = _open(collection).verify()
+    for problem in found.problems:
+        print(shown(problem))
+    n_problems = len(found.problems)
+    say(False, f"{found.n_images} pictures in {found.n_files} files, {n_problems} problems")
+    return 1 if found.problems else 0
+
+
+def index_compact(collection: Place, /, *, keep_minutes: float = 30.0, quiet: bool = False) -> int:
+    """Join small files of a collection and free what only older versions need.
+
+    Args:
+        collection: Folder or address of the collection.
+        keep_minutes: Versions that were in use this long ago stay, for those reading them.
+        quiet: No summary.
+    """
+    freed = _open(collection).compact(keep=timedelta(minutes=keep_minutes))
+    say(quiet, f"{freed / 2**20:.1f} MiB freed")
+    return 0
+
+
+def index_snapshot(collection: Place, name: Name, /, *, forget: bool = False) -> int:
+    """Keep a collection as it is now under a name; index info lists what is kept.
+
+    Args:
+        collection: Folder or address of the collection.
+        name: Name of the snapshot.
+        forget: Keep the snapshot of this name no longer.
+    """
+    opened = _open(collection)
+    if forget:
+        opened.forget(name)
+        say(False, f"{name} is not kept any more; index compact frees its space")
+    else:
+        say(False, f"{name} is version {opened.snapshot(name)}, {len(opened)} pictures")
+    return 0
+
+
+def index_restore(collection: Place, name: Name, /) -> int:
+    """Make a collection what it was at a snapshot.
+
+    Args:
+        collection: Folder or address of the collection.
+        name: Name of the snapshot.
+    """
+    opened = _open(collection)
+    opened.restore(name)
+    say(False, f"{collection} holds the {len(opened)} pictures of {name} again")
     return 0
 
 

@@ -1,6 +1,7 @@
 """Collections: references that are kept, added to, searched and looked after, without a server."""
 
 from vit4icd.collection.adding import AddProgress, AddSummary
+from vit4icd.collection.checking import Verification
 from vit4icd.collection.collection import Collection, Info
 from vit4icd.collection.formats import match_fields, matches_table, write_fields
 from vit4icd.collection.pictures import IdFrom
@@ -17,6 +18,7 @@ __all__ = [
     "Info",
     "Record",
     "Snapshot",
+    "Verification",
     "match_fields",
     "matches_table",
     "write_fields",

@@ -230,7 +230,6 @@ class _Writer:
 
     def __init__(self, table: Table) -> None:
         self._table = table
-        self._schema = table.latest().schema
         self._rows: dict[str, Row] = {}
         self._stored: list[str] = []
         self._began, self._n_commits = time.monotonic(), 0
@@ -248,7 +247,7 @@ class _Writer:
     def flush(self) -> None:
         """Commit what waits."""
         if self._rows:
-            self._table.upsert(to_table(list(self._rows.values()), self._schema))
+            self._table.upsert(to_table(list(self._rows.values()), self._table.schema))
             self._stored.extend(self._rows)
             self._rows.clear()
             self._n_commits += 1
@@ -263,5 +262,5 @@ class _Writer:
 
     def tidy(self) -> None:
         """Join the small files that many commits leave, once there are many of them."""
-        if self._table.n_fragments() > 2 * _COMPACT_EVERY:
+        if len(self._table.files()) > 2 * _COMPACT_EVERY:
             self._table.compact()

@@ -1,19 +1,21 @@
 """A persistent set of references: add, remove, search, and look after it."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 
 import vit4icd
 from vit4icd.collection.adding import Adding, AddProgress, AddSummary
+from vit4icd.collection.checking import Verification, verify
 from vit4icd.collection.memory import Memory
 from vit4icd.collection.pictures import IdFrom, Images, Pictures
 from vit4icd.collection.rows import RECORD_COLUMNS, Record, encode, records_in
 from vit4icd.collection.searching import Answer, Searching
-from vit4icd.collection.table import Snapshot, Table
+from vit4icd.collection.table import KEPT_FOR, Snapshot, Table
 from vit4icd.describer import OnnxDescriber, load_describer
 from vit4icd.errors import ConfigError, DataError, ImageError, MismatchError
 from vit4icd.images import MAX_PIXELS
@@ -24,6 +26,7 @@ from vit4icd.types import DescriptorSet
 __all__ = ["Collection", "Info"]
 
 _DELETED = 500  # ids removed by one commit
+_SNAPSHOT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -300,6 +303,55 @@ class Collection:
         """Return the next records after an id, in the order of the ids' bytes."""
         return records_in(self._table.page(encode(after or ""), limit))
 
+    def verify(self) -> Verification:
+        """Read every row and say what is wrong with them, if anything.
+
+        Raises:
+            StoreError: the collection cannot be opened at all.
+        """
+        return verify(self._table)
+
+    def compact(self, *, keep: timedelta = KEPT_FOR) -> int:
+        """Join small files and drop what older versions alone need; return the bytes that it freed.
+
+        Versions that a snapshot holds stay, and those that were the newest within the last half
+        hour (``keep``), for a process may be reading them.
+
+        Raises:
+            StoreError: the collection cannot be written.
+        """
+        return self._table.compact(keep=keep)
+
+    def snapshot(self, name: str) -> int:
+        """Keep the collection as it is now under a name, at no cost; return its version.
+
+        Raises:
+            ConfigError: a name that is taken, or has other signs than letters, digits and ``._-``.
+        """
+        if _SNAPSHOT_NAME.fullmatch(name) is None:
+            raise ConfigError(f"a snapshot's name has letters, digits, . _ and -, not {name!r}")
+        if name in (known.name for known in self._table.snapshots()):
+            raise ConfigError(f"there is a snapshot {name!r} already; forget it, or take another")
+        return self._table.snapshot(name)
+
+    def restore(self, name: str) -> int:
+        """Make the collection what it was at a snapshot; return the new version.
+
+        The snapshot stays. What was added since is gone, unless another snapshot holds it.
+
+        Raises:
+            DataError: no such snapshot.
+        """
+        return self._table.restore(self._snapshot(name).version)
+
+    def forget(self, name: str) -> None:
+        """Keep a snapshot no longer; :meth:`compact` then frees what it alone needs.
+
+        Raises:
+            DataError: no such snapshot.
+        """
+        self._table.forget(self._snapshot(name).name)
+
     def info(self) -> Info:
         """Return what the collection is and holds."""
         metadata = self._table.metadata
@@ -315,6 +367,13 @@ class Collection:
             version=self.version,
             snapshots=tuple(self._table.snapshots()),
         )
+
+    def _snapshot(self, name: str) -> Snapshot:
+        known = {snapshot.name: snapshot for snapshot in self._table.snapshots()}
+        if name not in known:
+            listed = ", ".join(known) or "none"
+            raise DataError(f"{self.uri} has no snapshot {name!r}; it has: {listed}")
+        return known[name]
 
     def _require_own(self, describer: OnnxDescriber) -> None:
         if describer.fingerprint != self.fingerprint:

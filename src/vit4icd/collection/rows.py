@@ -3,12 +3,14 @@
 import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from jaxtyping import Float16, Float32
 
 from vit4icd.errors import FormatError
@@ -25,6 +27,7 @@ __all__ = [
     "decode",
     "encode",
     "features_in",
+    "pictures_in",
     "records_in",
     "schema_of",
     "seal_in",
@@ -100,10 +103,9 @@ class Seal:
 
 def schema_of(dim: int, metadata: Mapping[str, str]) -> pa.Schema:
     """Return the columns of a collection of descriptors of that length."""
-    item = pa.field("item", pa.float16(), nullable=False)
     columns: list[tuple[str, pa.DataType]] = [
         ("id", pa.binary()),  # bytes, for paths need not be UTF-8
-        ("vector", pa.list_(item, dim)),
+        ("vector", pa.list_(pa.float16(), dim)),
         ("sha256", pa.binary(32)),
         ("stamp", pa.binary()),
         ("source", pa.binary()),
@@ -200,13 +202,12 @@ def vectors_in(table: pa.Table) -> tuple[pa.Array, Vectors, int]:
     Raises:
         FormatError: a row that is not what was written.
     """
-    ids = table["id"].combine_chunks()
-    column = table["vector"].combine_chunks()
-    dim = table.schema.field("vector").type.list_size
-    vectors: Vectors = column.flatten().to_numpy().reshape(-1, dim)
-    if len(vectors) != len(ids):
-        raise FormatError("descriptors are missing from the collection")
-    checks = table["vector_check"].to_numpy()
+    with _whole():
+        ids = table["id"].combine_chunks()
+        dim = table.schema.field("vector").type.list_size
+        vectors: Vectors = table["vector"].combine_chunks().flatten().to_numpy()
+        vectors = vectors.reshape(len(ids), dim)
+        checks = table["vector_check"].to_numpy()
     names = ids.to_pylist()
     computed = np.fromiter(_vector_checks(names, vectors), np.uint32, len(names))
     _require_same(names, checks, computed, "descriptor")
@@ -216,17 +217,20 @@ def vectors_in(table: pa.Table) -> tuple[pa.Array, Vectors, int]:
     return ids, vectors, int(checks.sum(dtype=np.uint64))
 
 
+def pictures_in(table: pa.Table) -> pa.Table:
+    """Return the rows without the seal's."""
+    return table.filter(pc.field("id") != SEAL_ID)
+
+
 def records_in(table: pa.Table) -> list[Record]:
     """Return the rows' records.
 
     Raises:
         FormatError: a row that is not what was written.
     """
-    rows = table.select(RECORD_COLUMNS).to_pylist()
-    try:
+    with _whole():
+        rows = table.select(RECORD_COLUMNS).to_pylist()
         records = [_record(row) for row in rows]
-    except (UnicodeError, ValueError, TypeError, AttributeError) as error:
-        raise FormatError(f"a record of the collection is damaged: {error}") from error
     checks = np.array([row["record_check"] for row in rows], np.uint32)
     computed = np.array([_record_check(record) for record in records], np.uint32)
     _require_same([row["id"] for row in rows], checks, computed, "record")
@@ -249,6 +253,15 @@ def features_in(table: pa.Table) -> dict[str, bytes | None]:
         if check != expected:
             raise _damaged(id_, "local features")
     return {decode(id_): data for id_, data in zip(ids, found, strict=True)}
+
+
+@contextmanager
+def _whole() -> Iterator[None]:
+    """Turn whatever rows raise that are not what was written into FormatError."""
+    try:
+        yield
+    except Exception as error:
+        raise FormatError(f"rows of the collection are damaged: {error}") from error
 
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)

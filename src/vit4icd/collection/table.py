@@ -28,17 +28,18 @@ from vit4icd.collection.rows import (
 )
 from vit4icd.errors import ConfigError, FormatError, StoreError, Vit4icdError
 
-__all__ = ["FORMAT_VERSION", "Block", "Snapshot", "Table"]
+__all__ = ["FORMAT_VERSION", "KEPT_FOR", "Block", "File", "Snapshot", "Table"]
 
 FORMAT_VERSION = 1
 """Of the table's columns; a newer one is refused."""
+KEPT_FOR = timedelta(minutes=30)
+"""How long a version stays when it is the newest no more, for those who are reading it."""
 
 _KEY, _CHECK = "vit4icd", "vit4icd_check"  # of the table's own metadata
 _ATTEMPTS = 100  # at a commit that other writers keep winning
 _WAIT_S = 0.05  # between two of them, about
 _FRAGMENT_ROWS = 16_384  # rows of one file of the table, once it is compacted
 _COMPACT_ROWS = 256  # rows held in memory at a time while compacting
-_KEPT_FOR = timedelta(minutes=30)  # how long a version stays after it, for those still reading it
 _NOISE = re.compile(r",? /[^ ,]*\.rs:\d+:\d+.*", re.DOTALL)  # places in Lance's own sources
 
 
@@ -84,7 +85,10 @@ class Table:
             raise StoreError(
                 f"there is no collection at {uri}; make one with: vit4icd index add {uri} PICTURES"
             )
-        self.metadata: Mapping[str, Any] = _metadata_in(self.latest().schema, uri)
+        data = self.latest()
+        with _explained(uri, "read"):
+            self.schema: pa.Schema = data.schema
+        self.metadata: Mapping[str, Any] = _metadata_in(self.schema, uri)
 
     @classmethod
     def create(cls, uri: str, *, dim: int, metadata: Mapping[str, Any]) -> "Table":
@@ -171,7 +175,7 @@ class Table:
             replaced = self._checks(data, ids)
             seal = self._seal(data).plus(replaced, -1).plus(checks)
             merge = data.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
-            merge.conflict_retries(0).execute(sealed(rows, seal, data.schema))
+            merge.conflict_retries(0).execute(sealed(rows, seal, self.schema))
             return len(rows)
 
         self._committed(commit)
@@ -187,16 +191,12 @@ class Table:
                 merge = data.merge_insert("id").when_matched_update_all()
                 merge.when_not_matched_by_source_delete(f"id IN ({listed})").conflict_retries(
                     0
-                ).execute(sealed(data.schema.empty_table(), seal, data.schema))
+                ).execute(sealed(self.schema.empty_table(), seal, self.schema))
             return len(removed)
 
         return self._committed(commit)
 
-    def n_fragments(self) -> int:
-        """Return how many files the rows are spread over."""
-        return len(self.latest().get_fragments())
-
-    def compact(self, *, keep: timedelta = _KEPT_FOR) -> int:
+    def compact(self, *, keep: timedelta = KEPT_FOR) -> int:
         """Join small files and drop versions older than ``keep``; return the bytes that it freed.
 
         Versions with a snapshot stay.
@@ -242,13 +242,14 @@ class Table:
             data.checkout_version(version).restore()  # type: ignore[no-untyped-call]
         return self.version
 
-    def check(self) -> Iterator[tuple[str, pa.Table]]:
-        """Yield all rows of the newest version, file by file, whole."""
+    def files(self) -> list["File"]:
+        """Return the files that the newest version's rows are in."""
         data = self.latest()
         with _explained(self.uri, "read"):
-            for fragment in data.get_fragments():
-                for batch in fragment.to_batches(batch_size=_COMPACT_ROWS):
-                    yield _key(fragment), pa.Table.from_batches([batch])
+            return [
+                File(self.uri, _key(fragment).split()[0], fragment)
+                for fragment in data.get_fragments()
+            ]
 
     def _read(self, data: lance.LanceDataset, columns: Sequence[str], **options: Any) -> pa.Table:
         with _explained(self.uri, "read"):
@@ -276,6 +277,21 @@ class Table:
         raise StoreError(f"others keep writing to the collection {self.uri}; try again later")
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class File:
+    """One file of a table, with what is deleted from it."""
+
+    uri: str
+    name: str
+    fragment: lance.LanceFragment
+
+    def rows(self) -> Iterator[pa.Table]:
+        """Yield the rows, all columns, some at a time."""
+        with _explained(self.uri, "read"):
+            for batch in self.fragment.to_batches(batch_size=_COMPACT_ROWS):
+                yield pa.Table.from_batches([batch])
+
+
 @contextmanager
 def _explained(uri: str, done: str) -> Iterator[None]:
     """Turn whatever Lance raises, panics of its Rust code included, into errors of ours."""
@@ -298,7 +314,9 @@ def _is_empty(folder: Path) -> bool:
 
 
 def _metadata_in(schema: pa.Schema, uri: str) -> Mapping[str, Any]:
-    found = {key.decode(): value for key, value in (schema.metadata or {}).items()}
+    found = {
+        key.decode("utf-8", "replace"): value for key, value in (schema.metadata or {}).items()
+    }
     if _KEY not in found:
         raise FormatError(f"{uri} is a Lance table, but no collection of vit4icd")
     text = found[_KEY]
@@ -310,6 +328,8 @@ def _metadata_in(schema: pa.Schema, uri: str) -> Mapping[str, Any]:
             f"the collection {uri} has format {metadata['format_version']}; this version reads up "
             f"to {FORMAT_VERSION}: upgrade vit4icd"
         )
+    if not schema.equals(schema_of(metadata["dim"], {}), check_metadata=False):
+        raise FormatError(f"the columns of the collection {uri} are damaged")
     return metadata
 
 

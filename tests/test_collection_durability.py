@@ -1,0 +1,320 @@
+"""Collections under fire: kills, damaged files, many writers; VIT4ICD_TRIALS=200 tries harder."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from tests.conftest import make_model, make_pictures
+from vit4icd.collection import Collection, Verification
+from vit4icd.collection import adding as adding_room
+from vit4icd.collection.rows import Record, Row, features_in, records_in, to_table, vectors_in
+from vit4icd.collection.table import Table
+from vit4icd.describer import OnnxDescriber, load_describer
+from vit4icd.errors import ConfigError, DataError, FormatError, Vit4icdError
+from vit4icd.images import read_image
+
+N_TRIALS = int(os.environ.get("VIT4ICD_TRIALS", "24"))
+N_KILLS = max(3, N_TRIALS // 4)
+
+
+@pytest.fixture
+def describer(model: Path) -> OnnxDescriber:
+    return load_describer(model, n_threads=1)
+
+
+@pytest.fixture
+def collection(
+    describer: OnnxDescriber, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Collection:
+    """Twenty pictures, stored by several commits, three of them removed."""
+    monkeypatch.setattr(adding_room, "_COMMIT_ROWS", 8)
+    collection = Collection.create(tmp_path / "collection", describer=describer)
+    collection.add(pictures, id_from="name", metadata={"owner": "me"})
+    collection.remove(["003.jpg", "017.jpg", "019.jpg"])
+    return collection
+
+
+def _is_whole(found: Verification, n_images: int) -> bool:
+    return found.problems == () and found.n_images == n_images
+
+
+def _said(collection: Collection, queries: Path) -> list[Any]:
+    """Return all that a user can ask, but for the check."""
+    answers = collection.ask(queries, k=5, threshold=-2)
+    matches = [
+        (match.reference, match.similarity, match.verdict, dict(match.metadata))
+        for answer in answers
+        for match in answer.matches
+    ]
+    listed = [record.to_json() for record in collection.list()]
+    return [matches, listed, len(collection), collection.fingerprint, "003.jpg" in collection]
+
+
+def test_finds_itself_whole(collection: Collection) -> None:
+    assert _is_whole(collection.verify(), 17)
+
+
+def _damaged(path: Path, damage_rng: random.Random) -> None:
+    """Flip a bit, cut, blank or scramble some bytes of a file."""
+    data = bytearray(path.read_bytes())
+    at = damage_rng.randrange(len(data))
+    kind = damage_rng.choice(["flip", "flip", "cut", "blank", "scramble"])
+    if kind == "flip":
+        data[at] ^= 1 << damage_rng.randrange(8)
+    elif kind == "cut":
+        del data[at:]
+    elif kind == "blank":
+        data[at : at + 64] = bytes(len(data[at : at + 64]))
+    else:
+        data[at : at + 16] = damage_rng.randbytes(len(data[at : at + 16]))
+    path.write_bytes(data)
+
+
+def test_is_never_silently_wrong_when_files_are_damaged(
+    collection: Collection, describer: OnnxDescriber, pictures: Path, tmp_path: Path
+) -> None:
+    expected, damage_rng = _said(collection, pictures), random.Random(7)
+    whole = Path(collection.uri)
+    groups = [list((whole / name).iterdir()) for name in ("data", "_deletions")]
+    groups.append([min((whole / "_versions").glob("*.manifest"))])  # the newest has the least name
+    outcomes: Counter[str] = Counter()
+    for trial in range(N_TRIALS):
+        copy = shutil.copytree(whole, tmp_path / f"copy-{trial}")
+        _damaged(copy / damage_rng.choice(groups[trial % 3]).relative_to(whole), damage_rng)
+        try:
+            opened = Collection.open(copy, describer=describer)
+            assert _said(opened, pictures) == expected
+            outcomes["right" if not opened.verify().problems else "right, but reported"] += 1
+        except Vit4icdError:
+            outcomes["refused"] += 1
+        shutil.rmtree(copy)
+    assert sum(outcomes.values()) == N_TRIALS
+    assert outcomes["refused"] > N_TRIALS // 8
+    assert outcomes["right, but reported"] > 0
+
+
+def test_reports_rows_that_are_hidden_or_back_from_the_dead(collection: Collection) -> None:
+    import lance
+
+    lance.dataset(collection.uri).delete("id = X'3030302e6a7067'")  # 000.jpg, behind our back
+    with pytest.raises(FormatError, match="holds 16 pictures, not the 17"):
+        collection.descriptors()
+    (problem,) = collection.verify().problems
+    assert "16 whole rows" in problem
+
+
+def _row(number: int, features: bytes | None = b"") -> Row:
+    vector = np.zeros(8, np.float32)
+    vector[number] = 1
+    record = Record(id=str(number), source="", sha256="0" * 64, width=1, height=1,
+                    added=datetime(2024, 1, 1, tzinfo=UTC))  # fmt: skip
+    return Row(record=record, vector=vector, features=features)
+
+
+@pytest.mark.parametrize("column", ["id", "vector", "sha256", "source", "width", "metadata",
+                                    "added", "stamp", "features", "features_check"])  # fmt: skip
+def test_notices_a_change_in_any_column(column: str, collection: Collection) -> None:
+    schema = Table(collection.uri).schema
+    rows = to_table([_row(0, b"abc"), _row(1, b"abd"), _row(2, None)], schema)
+    swapped = rows[column].combine_chunks().take(pa.array([2, 0, 1]))
+    if column in ("sha256", "source", "width", "metadata", "added", "stamp"):
+        other = {"width": 7, "metadata": b"{}x", "added": 0}.get(column, b"x" * 32)
+        swapped = pa.array([other] * 3, rows.schema.field(column).type)
+    changed = rows.set_column(rows.column_names.index(column), schema.field(column), swapped)
+    with pytest.raises(FormatError, match="damaged"):
+        for read in (vectors_in, records_in, features_in):
+            read(changed)
+
+
+def test_refuses_descriptors_that_are_none(collection: Collection) -> None:
+    table = Table(collection.uri)
+    row = _row(0, None)
+    row.vector[:] = np.nan
+    table.upsert(to_table([row], table.schema))
+    assert any("length nan" in problem for problem in collection.verify().problems)
+
+
+def test_restores_a_snapshot_exactly(
+    collection: Collection, describer: OnnxDescriber, pictures: Path
+) -> None:
+    before = _said(collection, pictures)
+    collection.snapshot("before")
+    collection.remove([f"{row:03d}.jpg" for row in range(9)])
+    make_pictures(pictures, 8, seed=4)
+    collection.add(pictures, id_from="name")
+    collection.compact(keep=timedelta(0))
+    assert _said(collection, pictures) != before
+    collection.restore("before")
+    make_pictures(pictures, 20)
+    assert _said(collection, pictures) == before
+    assert _is_whole(collection.verify(), 17)
+    collection.add(pictures, id_from="name")
+    assert len(collection) == 20
+
+
+def test_names_snapshots_once_and_forgets_them(collection: Collection) -> None:
+    collection.snapshot("a-1.0")
+    assert [snapshot.name for snapshot in collection.info().snapshots] == ["a-1.0"]
+    with pytest.raises(ConfigError, match="already"):
+        collection.snapshot("a-1.0")
+    with pytest.raises(ConfigError, match="letters"):
+        collection.snapshot("../a")
+    with pytest.raises(DataError, match=r"a-1\.0"):
+        collection.restore("b")
+    collection.forget("a-1.0")
+    assert collection.info().snapshots == ()
+    with pytest.raises(DataError, match="none"):
+        collection.forget("a-1.0")
+
+
+def test_compacts_without_a_change(
+    collection: Collection, describer: OnnxDescriber, pictures: Path
+) -> None:
+    before = _said(collection, pictures)
+    size = sum(path.stat().st_size for path in Path(collection.uri).rglob("*"))
+    assert collection.compact(keep=timedelta(0)) > 0
+    assert _said(collection, pictures) == before
+    assert _said(Collection.open(collection.uri, describer=describer), pictures) == before
+    assert collection.verify() == Verification(n_images=17, n_files=1, problems=())
+    assert sum(path.stat().st_size for path in Path(collection.uri).rglob("*")) < size
+
+
+def test_compacts_by_itself_when_files_are_many(
+    describer: OnnxDescriber, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adding_room, "_COMMIT_ROWS", 1)
+    monkeypatch.setattr(adding_room, "_COMPACT_EVERY", 3)
+    make_pictures(tmp_path / "pictures", 200)
+    collection = Collection.create(tmp_path / "collection", describer=describer)
+    collection.add(tmp_path / "pictures", id_from="name")
+    found = collection.verify()
+    assert _is_whole(found, 200)
+    assert found.n_files <= 6
+
+
+def test_lets_several_write_and_others_read(
+    describer: OnnxDescriber, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adding_room, "_COMMIT_ROWS", 4)
+    pictures = make_pictures(tmp_path / "pictures", 48)
+    uri = Collection.create(tmp_path / "collection", describer=describer).uri
+    failures: list[BaseException] = []
+    writing = threading.Event()
+    writing.set()
+
+    def write(first: int) -> None:
+        try:
+            Collection.open(uri, describer=describer).add(
+                pictures[first : first + 32], id_from="name"
+            )
+        except BaseException as error:
+            failures.append(error)
+
+    def read() -> None:
+        reader, n_before = Collection.open(uri, describer=describer), 0
+        try:
+            while writing.is_set():
+                n_images = len(reader.descriptors())
+                assert n_images >= n_before
+                n_before = n_images
+        except BaseException as error:
+            failures.append(error)
+
+    writers = [threading.Thread(target=write, args=(first,)) for first in (0, 16)]
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for thread in (*readers, *writers):
+        thread.start()
+    for thread in writers:
+        thread.join()
+    writing.clear()
+    for thread in readers:
+        thread.join()
+    assert failures == []
+    assert _is_whole(Collection.open(uri).verify(), 48)
+
+
+_CHILD = """
+import json, random, sys
+from pathlib import Path
+from vit4icd.collection import Collection, adding
+from vit4icd.describer import load_describer
+adding._COMMIT_ROWS, adding._COMPACT_EVERY = 4, 5
+uri, model, folder, seed = sys.argv[1:]
+choice_rng = random.Random(int(seed))
+files = sorted(Path(folder).iterdir())
+collection = Collection.open(uri, describer=load_describer(Path(model), n_threads=1))
+def tell(what, ids):
+    print(json.dumps([what, list(ids)]), flush=True)
+tell("ready", [])
+while True:
+    ids = choice_rng.sample([f"id {n}" for n in range(60)], 12)
+    tell("adding", ids)
+    collection.add(choice_rng.sample(files, 12), ids=ids,
+                   progress=lambda report: tell("added", report.stored))
+    ids = choice_rng.sample(ids, 4)
+    tell("removing", ids)
+    collection.remove(ids)
+    tell("removed", ids)
+    if choice_rng.random() < 0.3:
+        collection.compact()
+"""
+
+
+def _killed(words: list[str], kill_rng: random.Random) -> list[tuple[str, list[str]]]:
+    """Run the child, kill it at a moment of its work, and return what it told."""
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+        assert child.stdout is not None
+        lines = [child.stdout.readline() for _ in range(kill_rng.randrange(2, 25))]
+        time.sleep(kill_rng.random() * 0.05)
+        child.send_signal(signal.SIGKILL)
+        lines += child.stdout.read().splitlines()
+    told = [json.loads(line) for line in lines if line.strip()]
+    assert told[0] == ["ready", []]
+    assert len(told) > 1
+    return [(what, ids) for what, ids in told]
+
+
+@pytest.mark.slow
+def test_loses_nothing_that_it_acknowledged_to_kills(tmp_path: Path) -> None:
+    model, folder = make_model(tmp_path / "model"), tmp_path / "pictures"
+    describer = load_describer(model, n_threads=1)
+    expected = {}
+    uri = Collection.create(tmp_path / "collection", describer=describer).uri
+    probe = Collection.create(tmp_path / "probe", describer=describer)
+    for path in make_pictures(folder, 30):
+        expected[path.read_bytes()] = describer.describe_images([read_image(path)])[0]
+    probe.add(folder, id_from="name")
+    by_content = {
+        probe.get(path.name).sha256: expected[path.read_bytes()] for path in folder.iterdir()
+    }
+    state: dict[str, bool | None] = {}  # id -> there, not there, or not known
+    kill_rng = random.Random(11)
+    for kill in range(N_KILLS):
+        words = [sys.executable, "-c", _CHILD, uri, str(model), str(folder), str(kill)]
+        for what, ids in _killed(words, kill_rng):
+            known = {"added": True, "removed": False}.get(what)
+            state.update(dict.fromkeys(ids, known))
+        collection = Collection.open(uri, describer=describer)
+        there = {record.id: record.sha256 for record in collection.list(limit=1_000)}
+        for id_, is_there in state.items():
+            assert is_there is None or is_there == (id_ in there), id_
+        assert _is_whole(collection.verify(), len(there))
+        descriptors = collection.descriptors()
+        for id_, vector in zip(descriptors.ids, descriptors.vectors, strict=True):
+            np.testing.assert_allclose(vector, by_content[there[id_]], atol=1e-3)
+        state = {id_: id_ in there for id_ in state}
+    assert any(state.values())
