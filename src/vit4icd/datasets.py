@@ -173,9 +173,10 @@ def class_balanced_order(
     per_class: int = 4,
     *,
     fill: bool = False,
+    classes: Int64[np.ndarray, " class"] | None = None,
     order_rng: np.random.Generator,
 ) -> Int64[np.ndarray, " row"]:
-    """Return one pass over the classes in random order, ``per_class`` consecutive rows of each.
+    """Return a pass over the classes in random or given order, ``per_class`` rows of each.
 
     A class with fewer pictures than that gives one at random and others with replacement; a class
     with a single picture gives it once, or ``per_class`` times with ``fill``, as edits made on
@@ -185,7 +186,9 @@ def class_balanced_order(
     sizes = np.bincount(labels)
     starts = np.cumsum(sizes) - sizes
     order = [np.empty(0, np.int64)]
-    for label in order_rng.permutation(np.flatnonzero(sizes)):
+    if classes is None:
+        classes = order_rng.permutation(np.flatnonzero(sizes))
+    for label in classes:
         size = int(sizes[label])
         if size == 1:
             picks = np.zeros(per_class if fill else 1, np.int64)

@@ -27,6 +27,7 @@ def train(
     support: Path | None = None,
     start: tuple[str, ...] = (),
     teacher: Path | None = None,
+    neighbours: Path | None = None,
     settings: Annotated[tuple[str, ...], tyro.conf.arg(name="set")] = (),
     device: Literal["auto", "cpu", "cuda"] = "auto",
     threads: int | None = None,
@@ -46,6 +47,7 @@ def train(
         support: Unedited pictures for the compatibility loss; those of --data by default.
         start: STAGE=FILE, weights that a stage's backbone starts from.
         teacher: Model folder of the teacher, when its stage is not run.
+        neighbours: Descriptor file of --data; recipes that train look-alikes side by side need it.
         settings: FIELD=VALUE changes a field of the recipe: teacher.loop.schedule.n_epochs=3
         device: Where to train; several processes are started with torchrun.
         threads: Processors to use.
@@ -57,8 +59,8 @@ def train(
 
     run = command.Options(
         recipe=recipe, data=data, out=out, resume=resume, stages=stages, pairs=pairs,
-        support=support, start=start, teacher=teacher, settings=settings, device=device,
-        threads=threads, licence=licence,
+        support=support, start=start, teacher=teacher, neighbours=neighbours, settings=settings,
+        device=device, threads=threads, licence=licence,
     )  # fmt: skip
     with bar("training", quiet) as advance:
         folder = command.train(run, progress=advance)
@@ -94,8 +96,11 @@ def export(
     licence: str | None = None,
     threshold: tuple[str, ...] = (),
     torch_weights: bool = True,
+    average: tuple[Path, ...] = (),
+    whiten: tuple[Path, ...] = (),
+    quiet: bool = False,
 ) -> int:
-    """Write a model folder anew: at another image size, in half precision, without torch weights.
+    """Write a model folder anew: at another size, in half precision, averaged, whitened.
 
     Args:
         model: A model folder with model.safetensors.
@@ -105,19 +110,27 @@ def export(
         licence: Licence to state; the folder's own by default.
         threshold: NAME=SCORE, a threshold to state, such as P90=0.6 for 90 % precision.
         torch_weights: Keep model.safetensors too.
+        average: Model folders of the same network whose weights to average with this one's.
+        whiten: Pictures, folders and tar shards, some thousand pictures; the projection is replaced
+            by one that evens out what they have in common.
+        quiet: No progress.
     """
     _require_the_extra()
     from vit4icd.train import command
 
-    card = command.export(
-        model,
-        out,
-        image_size=image_size,
-        half=half,
-        licence=licence,
-        thresholds=threshold,
-        torch_weights=torch_weights,
-    )
+    with bar("whitening", quiet or not whiten) as advance:
+        card = command.export(
+            model,
+            out,
+            image_size=image_size,
+            half=half,
+            licence=licence,
+            thresholds=threshold,
+            torch_weights=torch_weights,
+            average=average,
+            whiten=whiten,
+            progress=lambda done, n: advance(done, n, ""),
+        )
     talk.print(f"{out}: fingerprint {card.fingerprint}")
     return 0
 

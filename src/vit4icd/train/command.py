@@ -1,7 +1,7 @@
 """What the training verbs of the command line do; the options are checked here, once."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
 from typing import Literal
@@ -11,8 +11,8 @@ import torch
 from vit4icd.datasets import open_classes, open_images, read_labelled_pairs
 from vit4icd.errors import ConfigError
 from vit4icd.images import OFFICIAL, Preprocessing
-from vit4icd.storage import ModelCard, file_sha256, read_model_card
-from vit4icd.train import checkpoint, pipeline
+from vit4icd.storage import ModelCard, file_sha256, read_descriptors, read_model_card
+from vit4icd.train import checkpoint, pipeline, whitening
 from vit4icd.train import export as exporting
 from vit4icd.train.descriptor import build
 from vit4icd.train.loop import Progress, StepReport
@@ -37,6 +37,7 @@ class Options:
     support: Path | None = None
     start: Sequence[str] = ()
     teacher: Path | None = None
+    neighbours: Path | None = None
     settings: Sequence[str] = ()
     device: str = "auto"
     threads: int | None = None
@@ -54,6 +55,9 @@ def train(options: Options, *, progress: Advance) -> Path:
         classes=open_classes(options.data),
         support=None if options.support is None else open_images([options.support]),
         pairs=None if options.pairs is None else read_labelled_pairs(options.pairs),
+        descriptors=(
+            None if options.neighbours is None else read_descriptors(options.neighbours, ids="path")
+        ),
         name=options.data.resolve().name,
         licence=options.licence,
     )
@@ -117,23 +121,39 @@ def export(
     licence: str | None = None,
     thresholds: Sequence[str] = (),
     torch_weights: bool = True,
+    average: Sequence[Path] = (),
+    whiten: Sequence[Path] = (),
+    progress: Callable[[int, int], None] | None = None,
 ) -> ModelCard:
     """Write a model folder anew with another image size, precision, thresholds or set of files.
 
+    With ``average``, the weights are the mean of the folder's and of those folders'. With
+    ``whiten``, the projection is replaced by one that whitens those pictures.
+
     Raises:
         ConfigError: a threshold that is not NAME=SCORE.
+        DataError: too few pictures to whiten on.
         FormatError: the folder has no torch weights.
         WeightsError: the exported model disagrees with torch.
     """
     card, model = read_model_card(folder), exporting.load_model(folder, image_size=image_size)
-    fields = card.preprocessing.to_json()
-    if image_size is not None:
-        fields["image_size"] = image_size
+    size = image_size or card.preprocessing.image_size
+    preprocessing = replace(card.preprocessing, image_size=size)
+    provenance = card.provenance
+    if average:
+        exporting.take_mean(model, [exporting.load_model(o, image_size=size) for o in average])
+        told = [provenance, *(read_model_card(other).provenance for other in average)]
+        provenance = f"mean of {len(told)} models: " + "; ".join(told)
+    if whiten:
+        pictures = open_images(whiten)
+        features = whitening.wide_features(model, pictures, preprocessing, progress=progress)
+        whitening.whiten(model, features)
+        provenance += f"; whitened on {len(features)} pictures"
     return exporting.export(
         model,
-        Preprocessing.from_json(fields),
+        preprocessing,
         out,
-        provenance=card.provenance,
+        provenance=provenance,
         licence=licence or card.licence,
         config=card.config,
         seed=card.seed,

@@ -3,7 +3,7 @@
 import logging
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from vit4icd.storage import (
 from vit4icd.train.descriptor import Architecture, DescriptorModel, build
 from vit4icd.train.vit import resize_position
 
-__all__ = ["export", "load_model"]
+__all__ = ["export", "load_model", "take_mean"]
 
 _PARITY = 1e-4  # how far the cosine of torch's and ONNX Runtime's descriptors may be below 1
 _OPSET = 20
@@ -103,6 +103,23 @@ def load_model(folder: Path, *, image_size: int | None = None) -> DescriptorMode
     except Exception as error:
         raise FormatError(f"{path} does not fit {folder}/model.json: {error}") from error
     return model.eval()
+
+
+def take_mean(model: DescriptorModel, others: Sequence[DescriptorModel]) -> None:
+    """Set the model's weights to the mean of its own and the others', which share a start.
+
+    Source: Wortsman et al., Model soups, 2022, the uniform soup.
+
+    Raises:
+        WeightsError: a model of another architecture.
+    """
+    if any(other.architecture != model.architecture for other in others):
+        raise WeightsError("only models of one architecture can be averaged")
+    states = [each.state_dict() for each in (model, *others)]
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            mean = torch.stack([state[name].double() for state in states]).mean(dim=0)
+            tensor.copy_(mean.to(tensor.dtype))
 
 
 class _Describing(nn.Module):

@@ -17,6 +17,7 @@ from vit4icd.datasets import ClassSource, ImageSource, LabelledPairs, class_bala
 from vit4icd.edits import EditConfig, edited_copy
 from vit4icd.errors import ConfigError, DataError, ImageError
 from vit4icd.images import read_image, resize, to_gray
+from vit4icd.train.neighbours import ClassOrder
 from vit4icd.train.processes import Place
 
 __all__ = ["Feed", "FeedConfig", "open_feed"]
@@ -33,6 +34,8 @@ class FeedConfig:
     n_classes: int = 32
     """Classes in a batch over all processes; each gives ``n_copies`` images."""
     n_copies: int = 4
+    n_neighbours: int = 0
+    """Classes that follow each drawn one in a batch, out of the ten most like it."""
     edits: EditConfig | None = None
     """Edits made on the fly; None where the images are copies already (the offline layout)."""
     plain_share: float = 0.05
@@ -74,9 +77,11 @@ class Feed(Dataset[dict[str, Tensor]]):
         *,
         support: ImageSource | None = None,
         pairs: LabelledPairs | None = None,
+        class_order: ClassOrder | None = None,
         seed: int,
         place: Place,
     ) -> None:
+        self.class_order = class_order
         self.config, self.source, self.pairs, self.seed = config, source, pairs, seed
         self.support: ImageSource = source if support is None else support
         self.rank, self.n_ranks = place.rank, place.n_processes
@@ -186,6 +191,7 @@ class Feed(Dataset[dict[str, Tensor]]):
                 self.source.labels,
                 per_class=self.config.n_copies,
                 fill=edits_on_the_fly,
+                classes=None if self.class_order is None else self.class_order(order_rng),
                 order_rng=order_rng,
             )
             self._pass = (number, order)

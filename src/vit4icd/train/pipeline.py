@@ -15,12 +15,14 @@ from vit4icd.storage import file_sha256, read_json, write_json
 from vit4icd.train.checkpoint import import_weights, load_backbone
 from vit4icd.train.descriptor import DescriptorModel, build
 from vit4icd.train.export import export, load_model
-from vit4icd.train.feed import Feed, open_feed
+from vit4icd.train.feed import Feed, FeedConfig, open_feed
 from vit4icd.train.loop import Progress, run
+from vit4icd.train.neighbours import ClassOrder, InGroups, nearest_classes
 from vit4icd.train.processes import Place, wait_for_all
 from vit4icd.train.recipes import STAGES, Recipe, StageConfig, StageName
 from vit4icd.train.runs import load_learner, save_learner
 from vit4icd.train.stages import Learner, StageLoss, pairs_loss, student_loss, teacher_loss
+from vit4icd.types import DescriptorSet
 
 __all__ = ["TrainingData", "train"]
 
@@ -30,6 +32,7 @@ _LOSSES: dict[StageName, StageLoss] = {
     "tune": student_loss,
     "pairs": pairs_loss,
 }
+_N_NEAREST = 10  # look-alikes of a class out of which a batch's are drawn
 _CONTINUES: dict[StageName, StageName] = {"tune": "student", "pairs": "tune"}
 
 
@@ -42,6 +45,8 @@ class TrainingData:
     """Unedited images for the compatibility loss; the classes' own images when absent."""
     pairs: LabelledPairs | None = None
     """Labelled pairs of stage 3; edited copies and their originals when absent."""
+    descriptors: DescriptorSet | None = None
+    """Descriptors of the classes' images, where batches are to hold classes that look alike."""
     name: str = ""
     """Where it came from, for the record."""
     licence: str = "unknown"
@@ -140,6 +145,7 @@ def _optimise(job: _Run, name: StageName, stage: StageConfig, learner: Learner) 
         data.classes,
         support=data.support,
         pairs=data.pairs,
+        class_order=_class_order(data, stage.feed),
         seed=job.recipe.seed,
         place=job.place,
     )
@@ -155,6 +161,19 @@ def _optimise(job: _Run, name: StageName, stage: StageConfig, learner: Learner) 
     if job.place.leads:
         save_learner(folder / "averaged.pt", state)
         (folder / "last.pt").unlink(missing_ok=True)
+
+
+def _class_order(data: TrainingData, feed: FeedConfig) -> ClassOrder | None:
+    if not feed.n_neighbours:
+        return None
+    if data.descriptors is None:
+        raise ConfigError(
+            "this recipe trains look-alikes side by side and needs to know them: describe the "
+            "training pictures and pass the file with --neighbours, or --set "
+            "teacher.feed.n_neighbours=0"
+        )
+    nearest = nearest_classes(data.classes, data.descriptors, n_nearest=_N_NEAREST)
+    return InGroups(nearest, feed.n_neighbours)
 
 
 def _learner(job: _Run, name: StageName, stage: StageConfig) -> Learner:
@@ -221,6 +240,7 @@ def _describe_run(job: _Run, name: StageName) -> dict[str, Any]:
         "n_classes": job.data.classes.n_classes,
         "n_labelled_pairs": None if job.data.pairs is None else len(job.data.pairs),
         "start_sha256": None if start is None else file_sha256(start),
+        "neighbours": None if job.data.descriptors is None else job.data.descriptors.fingerprint,
         "n_processes": job.place.n_processes,
     }
 

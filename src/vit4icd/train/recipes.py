@@ -113,27 +113,34 @@ def small() -> Recipe:
     """Return the recipe of this project's own models: colour, edits on the fly, a small ViT.
 
     The teacher is an EfficientNet-Lite0 that starts from ImageNet weights, the student a ViT-S/16.
+    Batches and worker processes suit one GPU beside 16 processor cores, which make the copies.
     """
     feed = FeedConfig(
         image_size=224,
         colour=True,
-        n_classes=32,
+        n_classes=256,
         n_copies=2,
         edits=robust_config(1.0),
-        n_workers=2,
+        plain_share=0.2,
+        n_workers=14,
     )
-    losses = LossConfig(classes=0.1, contrast=1.0)
+    losses = LossConfig(classes=0.1, contrast=1.0, entropy=2.0)
     long = Schedule(
-        n_epochs=20, steps_per_epoch=500, learning_rate=1e-3, warmup_epochs=1, decay_from_epoch=4
+        n_epochs=20, steps_per_epoch=150, learning_rate=1e-3, warmup_epochs=1, decay_from_epoch=4
     )
-    short = replace(long, n_epochs=8, learning_rate=2e-4, decay_from_epoch=2)
+    short = replace(long, n_epochs=5, learning_rate=2e-4, decay_from_epoch=2)
     loop = LoopConfig(
-        schedule=long, backbone_rate=0.3, weight_decay=0.01, ema_decay=0.999, precision="bfloat16"
+        schedule=long,
+        backbone_rate=0.3,
+        weight_decay=0.01,
+        ema_decay=0.999,
+        precision="bfloat16",
+        save_every_s=60.0,
     )
     student = StageConfig(
         architecture=Architecture(name="vit_small", image_size=224, drop_path=0.05),
-        feed=replace(feed, n_support=64),
-        loop=replace(loop, backbone_rate=1.0),
+        feed=replace(feed, n_support=256),
+        loop=replace(loop, schedule=replace(long, steps_per_epoch=300), backbone_rate=1.0),
         losses=replace(losses, compatibility=10.0),
     )
     tune = replace(student, loop=replace(student.loop, schedule=short, keep_eval_mode=True))
@@ -147,7 +154,7 @@ def small() -> Recipe:
         ),
         student=student,
         tune=tune,
-        pairs=replace(tune, feed=replace(feed, n_support=64, n_pairs=64)),
+        pairs=replace(tune, feed=replace(student.feed, n_pairs=64)),
         preprocessing=_colour_preprocessing(224),
     )
 
@@ -201,15 +208,15 @@ def cpu() -> Recipe:
 
 
 def refine() -> Recipe:
-    """Return what goes on from the finished teacher of ``cpu``: larger pictures, more negatives.
+    """Return what goes on from the finished teacher of ``cpu`` with harder batches.
 
-    Another hour at 192 px, half the learning rate, and 4,096 descriptors of earlier batches as
-    negatives beside those of the batch. The other stages are those of ``cpu``.
+    Half an hour more at half the learning rate, on batches that hold 16 classes, each beside three
+    of the ten that look most like it. The other stages are those of ``cpu``.
     """
     recipe = cpu()
-    teacher, size = recipe.teacher, 192
+    teacher = recipe.teacher
     schedule = replace(
-        teacher.loop.schedule, n_epochs=28, learning_rate=5e-4, warmup_epochs=1, decay_from_epoch=2
+        teacher.loop.schedule, n_epochs=24, learning_rate=5e-4, warmup_epochs=1, decay_from_epoch=2
     )
     return replace(
         recipe,
@@ -217,10 +224,8 @@ def refine() -> Recipe:
         seed=1,
         teacher=replace(
             teacher,
-            architecture=replace(teacher.architecture, image_size=size),
-            feed=replace(teacher.feed, image_size=size),
+            feed=replace(teacher.feed, n_neighbours=3),
             loop=replace(teacher.loop, schedule=schedule),
-            losses=replace(teacher.losses, memory=4096),
         ),
     )
 
