@@ -20,7 +20,7 @@ from vit4icd.errors import (
     MismatchError,
     StoreError,
 )
-from vit4icd.images import Source, read_image
+from vit4icd.images import Source, read_image, resize
 
 PHOTOGRAPHS = Path("src/vit4icd/demo/photographs")
 QUERIES = Path("src/vit4icd/demo/queries")
@@ -468,3 +468,24 @@ def test_gives_matches_as_an_arrow_table(photographs: Collection, tmp_path: Path
     assert table["query_base64"].to_pylist()[0] is None
     assert matches_table([]).num_rows == 0
     assert "query" in matches_table([]).column_names
+
+
+def test_finds_a_small_copy_in_a_part_of_the_query(photographs: Collection) -> None:
+    canvas = resize(read_image(PHOTOGRAPHS / "wine.jpg"), 900, 800)
+    canvas[400:, 450:] = resize(read_image(PHOTOGRAPHS / "lamp.jpg"), 450, 400)
+    whole = {match.reference: match for match in photographs.search(canvas, threshold=-2)[0]}
+    (matches,) = photographs.search(canvas, regions=True)
+    found = {match.reference: match for match in matches}
+    assert found["lamp.jpg"].orientation == "upright, bottom right"
+    assert found["lamp.jpg"].similarity > 0.85 > whole["lamp.jpg"].similarity
+
+
+def test_leaves_out_parts_too_plain_to_judge(photographs: Collection) -> None:
+    canvas = np.full((800, 900, 3), 255, np.uint8)
+    canvas[:400, :450] = resize(read_image(PHOTOGRAPHS / "lamp.jpg"), 450, 400)
+    (matches,) = photographs.search(canvas, regions=True, threshold=-2)
+    places = {match.orientation for match in matches}
+    assert matches[0].reference == "lamp.jpg"
+    assert places <= {"upright"} | {
+        f"upright, {place}" for place in ("top left", "top centre", "middle left", "middle centre")
+    }

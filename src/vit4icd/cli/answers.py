@@ -54,23 +54,24 @@ def write_answers(answers: Iterable["Answer"], format_: Format, out: Path | None
 
 def _print_answers(answers: Sequence["Answer"], out: Path | None) -> None:
     table = Table("query", "reference", "verdict", "p", "score", box=None)
-    proven = any(match.verified for answer in answers for match in answer.matches)
-    if proven:
-        table.add_column("proof")
+    is_proof_tried = any(match.verified for answer in answers for match in answer.matches)
+    for name in ("of query", "of reference") if is_proof_tried else ():
+        table.add_column(name)
     for answer in answers:
         for row, match in enumerate(answer.matches):
             name = shown(answer.query) if row == 0 else ""
             cells = [name, shown(match.reference), match.verdict, _probability(match)]
             cells.append(f"{match.score:.3f}")
-            table.add_row(*cells, *[_proof(match)] * proven)
+            table.add_row(*cells, *(_proof(match) if is_proof_tried else ()))
     lines = [_no_match(answer) for answer in answers if not (answer.matches or answer.skipped)]
     print_table(table, out, lines)
 
 
-def _proof(match: "Match") -> str:
+def _proof(match: "Match") -> tuple[str, str]:
+    """Return which share of either picture the proven common part is."""
     if match.overlap is None:
-        return "none found" if match.verified else ""
-    return f"{match.overlap.query_share:.0%} of it is {match.overlap.reference_share:.0%}"
+        return ("not proven" if match.verified else "", "")
+    return f"{match.overlap.query_share:.0%}", f"{match.overlap.reference_share:.0%}"
 
 
 def _no_match(answer: "Answer") -> str:

@@ -270,6 +270,7 @@ def search(
     verify: bool = False,
     flip: bool = False,
     rotate: bool = False,
+    regions: bool = False,
     from_file0: Path | None = None,
     format_: Annotated[Format, tyro.conf.arg(name="format")] = "table",
     out: Out = None,
@@ -291,6 +292,7 @@ def search(
         verify: Try to prove the nearest by local features; what is proven is a match.
         flip: Search the mirrored picture too.
         rotate: Search all eight orientations.
+        regions: Search nine parts of the picture too, for small copies pasted into it.
         from_file0: File with more paths, each ended by a NUL byte; - is stdin.
         format_: json and jsonl hold an answer for each picture, csv and parquet each match.
         out: Write to this file instead of stdout.
@@ -316,6 +318,7 @@ def search(
             verify=verify,
             flip=flip,
             rotate=rotate,
+            regions=regions,
             max_pixels=max_pixels or MAX_PIXELS,
             progress=lambda done, n: advance(done, n, ""),
         )

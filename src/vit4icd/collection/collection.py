@@ -1,6 +1,5 @@
 """A persistent set of references: add, remove, search, and look after it."""
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,7 +25,6 @@ from vit4icd.types import DescriptorSet
 __all__ = ["Collection", "Info"]
 
 _DELETED = 500  # ids removed by one commit
-_SNAPSHOT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -204,6 +202,7 @@ class Collection:
         verify: bool = False,
         flip: bool = False,
         rotate: bool = False,
+        regions: bool = False,
         max_pixels: int = MAX_PIXELS,
     ) -> list[list[Match]]:
         """Return each query's matches, the best first; :meth:`ask` says more, and goes on.
@@ -215,7 +214,7 @@ class Collection:
         found = []
         for answer in self.ask(
             images, k=k, threshold=threshold, verify=verify, flip=flip, rotate=rotate,
-            max_pixels=max_pixels,
+            regions=regions, max_pixels=max_pixels,
         ):  # fmt: skip
             if answer.skipped is not None:
                 raise ImageError(answer.skipped.reason, f"{answer.query}: {answer.skipped.message}")
@@ -232,6 +231,7 @@ class Collection:
         verify: bool = False,
         flip: bool = False,
         rotate: bool = False,
+        regions: bool = False,
         max_pixels: int = MAX_PIXELS,
         progress: Callable[[int, int], None] | None = None,
     ) -> Iterator[Answer]:
@@ -241,8 +241,9 @@ class Collection:
         matches are copies; or "auto", from which on a reference is a copy with a probability of
         0.9. All but a score depend on how many pictures there are. ``verify`` tries to prove the
         nearest references by local features; what is proven is a match whatever its score. ``flip``
-        searches the mirrored query too, ``rotate`` all eight orientations. A query that cannot be
-        searched is skipped, and its answer says why.
+        searches the mirrored query too, ``rotate`` all eight orientations, ``regions`` nine parts
+        of it, which may each hold a small copy. A query that cannot be searched is skipped, and its
+        answer says why.
 
         Raises:
             ConfigError: k below 1, or a threshold that is none.
@@ -264,6 +265,7 @@ class Collection:
             verify=verify,
             flip=flip,
             rotate=rotate,
+            regions=regions,
             max_pixels=max_pixels,
         )
         return searching.over(pictures, names, progress)
@@ -328,10 +330,6 @@ class Collection:
         Raises:
             ConfigError: a name that is taken, or has other signs than letters, digits and ``._-``.
         """
-        if _SNAPSHOT_NAME.fullmatch(name) is None:
-            raise ConfigError(f"a snapshot's name has letters, digits, . _ and -, not {name!r}")
-        if name in (known.name for known in self._table.snapshots()):
-            raise ConfigError(f"there is a snapshot {name!r} already; forget it, or take another")
         return self._table.snapshot(name)
 
     def restore(self, name: str) -> int:
@@ -342,7 +340,7 @@ class Collection:
         Raises:
             DataError: no such snapshot.
         """
-        return self._table.restore(self._snapshot(name).version)
+        return self._table.restore(name)
 
     def forget(self, name: str) -> None:
         """Keep a snapshot no longer; :meth:`compact` then frees what it alone needs.
@@ -350,7 +348,7 @@ class Collection:
         Raises:
             DataError: no such snapshot.
         """
-        self._table.forget(self._snapshot(name).name)
+        self._table.forget(name)
 
     def info(self) -> Info:
         """Return what the collection is and holds."""
@@ -367,13 +365,6 @@ class Collection:
             version=self.version,
             snapshots=tuple(self._table.snapshots()),
         )
-
-    def _snapshot(self, name: str) -> Snapshot:
-        known = {snapshot.name: snapshot for snapshot in self._table.snapshots()}
-        if name not in known:
-            listed = ", ".join(known) or "none"
-            raise DataError(f"{self.uri} has no snapshot {name!r}; it has: {listed}")
-        return known[name]
 
     def _require_own(self, describer: OnnxDescriber) -> None:
         if describer.fingerprint != self.fingerprint:

@@ -10,7 +10,7 @@ from vit4icd.collection.memory import Held, Memory
 from vit4icd.collection.pictures import Pictures, sha256_of
 from vit4icd.collection.rows import RECORD_COLUMNS, Record, encode, features_in, records_in
 from vit4icd.collection.scale import Scale
-from vit4icd.collection.views import views_of
+from vit4icd.collection.views import n_views, views_of
 from vit4icd.describer import OnnxDescriber
 from vit4icd.errors import ConfigError, ImageError
 from vit4icd.images import prepare, read_image
@@ -61,6 +61,7 @@ class Searching:
     verify: bool
     flip: bool
     rotate: bool
+    regions: bool
     max_pixels: int
 
     def __post_init__(self) -> None:
@@ -74,31 +75,28 @@ class Searching:
         progress: Callable[[int, int], None] | None = None,
     ) -> Iterator[Answer]:
         """Answer the queries in their order, all by one version of the collection."""
-        held, n_views = self.memory.newest(), self._n_views()
-        scale = Scale(describer=self.describer, n_chances=len(held) * n_views)
+        held = self.memory.newest()
+        most = n_views(flip=self.flip, rotate=self.rotate, regions=self.regions)
+        scale = Scale(describer=self.describer, n_chances=len(held) * most)
         threshold, n_done = scale.threshold(self.threshold), 0
         for batch in described(
             range(len(pictures)),
             lambda row: self._prepared(pictures, names[row], row),
             self.describer,
             name=names.__getitem__,
-            n_views=n_views,
+            n_views=most,
         ):
             yield from self._answers(batch, held, scale, threshold)
             n_done += len(batch)
             if progress is not None:
                 progress(n_done, len(pictures))
 
-    def _n_views(self) -> int:
-        blank = np.zeros((8, 8, 3), np.uint8)
-        return sum(1 for _ in views_of(blank, flip=self.flip, rotate=self.rotate))
-
     def _prepared(self, pictures: Pictures, name: str, row: int) -> "Prepared[_Query]":
         source, preprocessing = pictures.read(row), self.describer.preprocessing
         image = read_image(source, max_pixels=self.max_pixels, at_least=preprocessing.at_least)
         if (reason := too_plain(image)) is not None:
             raise ImageError("image_too_plain", f"{reason}: it would match everything like it")
-        views = dict(views_of(image, flip=self.flip, rotate=self.rotate))
+        views = dict(views_of(image, flip=self.flip, rotate=self.rotate, regions=self.regions))
         query = _Query(
             name=name,
             sha256=sha256_of(source),

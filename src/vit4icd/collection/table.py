@@ -26,7 +26,7 @@ from vit4icd.collection.rows import (
     sealed,
     vectors_in,
 )
-from vit4icd.errors import ConfigError, FormatError, StoreError, Vit4icdError
+from vit4icd.errors import ConfigError, DataError, FormatError, StoreError, Vit4icdError
 
 __all__ = ["FORMAT_VERSION", "KEPT_FOR", "Block", "File", "Snapshot", "Table"]
 
@@ -40,6 +40,7 @@ _ATTEMPTS = 100  # at a commit that other writers keep winning
 _WAIT_S = 0.05  # between two of them, about
 _FRAGMENT_ROWS = 16_384  # rows of one file of the table, once it is compacted
 _COMPACT_ROWS = 256  # rows held in memory at a time while compacting
+_SNAPSHOT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _NOISE = re.compile(r",? /[^ ,]*\.rs:\d+:\d+.*", re.DOTALL)  # places in Lance's own sources
 
 
@@ -225,6 +226,10 @@ class Table:
 
     def snapshot(self, name: str) -> int:
         """Keep the newest version under a name, and return its number."""
+        if _SNAPSHOT_NAME.fullmatch(name) is None:
+            raise ConfigError(f"a snapshot's name has letters, digits, . _ and -, not {name!r}")
+        if name in (known.name for known in self.snapshots()):
+            raise ConfigError(f"there is a snapshot {name!r} already; forget it, or take another")
         data = self.latest()
         with _explained(self.uri, "written"):
             data.tags.create(name, data.version)
@@ -232,12 +237,13 @@ class Table:
 
     def forget(self, name: str) -> None:
         """Keep a snapshot no longer."""
+        self._snapshot(name)
         with _explained(self.uri, "written"):
             self.latest().tags.delete(name)
 
-    def restore(self, version: int) -> int:
-        """Make an older version the newest one, and return its new number."""
-        data = self.latest()
+    def restore(self, name: str) -> int:
+        """Make a snapshot the newest version, and return its new number."""
+        data, version = self.latest(), self._snapshot(name).version
         with _explained(self.uri, "written"):
             data.checkout_version(version).restore()  # type: ignore[no-untyped-call]
         return self.version
@@ -250,6 +256,13 @@ class Table:
                 File(self.uri, _key(fragment).split()[0], fragment)
                 for fragment in data.get_fragments()
             ]
+
+    def _snapshot(self, name: str) -> Snapshot:
+        known = {snapshot.name: snapshot for snapshot in self.snapshots()}
+        if name not in known:
+            listed = ", ".join(known) or "none"
+            raise DataError(f"{self.uri} has no snapshot {name!r}; it has: {listed}")
+        return known[name]
 
     def _read(self, data: lance.LanceDataset, columns: Sequence[str], **options: Any) -> pa.Table:
         with _explained(self.uri, "read"):
