@@ -90,6 +90,11 @@ class OnnxDescriber:
         """How pictures are to be prepared."""
         return self.card.preprocessing
 
+    @property
+    def provider(self) -> str:
+        """What runs the model, as ONNX Runtime calls it."""
+        return str(self._session.get_providers()[0])
+
     @cached_property
     def background(self) -> DescriptorSet | None:
         """Descriptors of images that match nothing, for score normalisation."""

@@ -8,7 +8,7 @@ import pytest
 from vit4icd.describer import OnnxDescriber, load_describer
 from vit4icd.images import read_image, resize, write_image
 
-PHOTOGRAPHS = Path("src/vit4icd/demo/photographs")
+DEMO = Path(__file__).parents[2] / "src" / "vit4icd" / "demo"
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
 
 def photograph(name: str) -> Path:
     """Return the path of a packaged photograph."""
-    return PHOTOGRAPHS / f"{name}.jpg"
+    return DEMO / "photographs" / f"{name}.jpg"
 
 
 def put(name: str, path: Path, *, width: int | None = None, quality: int = 92) -> Path:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import make_model, make_pictures
-from tests.dedup.conftest import put
+from tests.dedup.conftest import DEMO, put
 from vit4icd.dedup.act import Action, Deed, carry_out, planned
 from vit4icd.dedup.find import find_duplicates
 from vit4icd.dedup.result import Duplicates
@@ -122,7 +122,7 @@ def test_leaves_what_the_kept_one_cannot_stand_for(
     folder: Path, tmp_path: Path, describer: OnnxDescriber
 ) -> None:
     put("astronaut", folder / "astronaut.jpg")
-    (folder / "pasted.jpg").write_bytes(Path("src/vit4icd/demo/queries/q01.jpg").read_bytes())
+    (folder / "pasted.jpg").write_bytes((DEMO / "queries" / "q01.jpg").read_bytes())
     found = find_duplicates([folder], tmp_path / "cache", describer, verify=True, n_threads=1)
     deeds = carry_out(found, "move", journal=tmp_path / "j", to=tmp_path / "spare")
     assert _left(deeds) == {"pasted.jpg": "most of it is not in the kept one"}

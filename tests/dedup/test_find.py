@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import make_model, make_pictures
-from tests.dedup.conftest import photograph, put, put_plain
+from tests.dedup.conftest import DEMO, photograph, put, put_plain
 from vit4icd.dedup.cache import Cache
 from vit4icd.dedup.find import find_duplicates
 from vit4icd.dedup.result import Duplicates, Group
@@ -94,7 +94,7 @@ def test_warns_where_the_kept_one_lacks_something(
 ) -> None:
     """A photograph pasted small into a larger picture is a copy, but neither makes up for both."""
     put("astronaut", folder / "astronaut.jpg")
-    pasted = Path("src/vit4icd/demo/queries/q01.jpg")
+    pasted = DEMO / "queries" / "q01.jpg"
     (folder / "pasted.jpg").write_bytes(pasted.read_bytes())
     found = find_duplicates([folder], tmp_path / "cache", describer, verify=True, n_threads=1)
     assert _groups(found) == [["astronaut.jpg", "pasted.jpg"]]

@@ -1,9 +1,11 @@
 """The front door: one function per verb, which parses, calls its room and prints; no logic.
 
 Data goes to stdout, talk to stderr; progress is drawn on a terminal only. Exit codes: 0 done, 1
-failed, 2 wrong usage, 3 finished but some inputs were skipped (with --strict), 130 stopped.
+failed, 2 wrong usage, 3 finished but some inputs were skipped (with --strict), 11 something matched
+(with --fail-on-match), 130 stopped.
 """
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -21,6 +23,8 @@ from vit4icd.cli.collecting import (
     index_verify,
     search,
 )
+from vit4icd.cli.deduplicating import dedup, leaks
+from vit4icd.cli.doctoring import config_show, doctor
 from vit4icd.cli.searching import calibrate, demo, describe, evaluate, match
 from vit4icd.cli.terminal import talk
 from vit4icd.cli.training import edits, export, import_weights, prepare_copies, train
@@ -45,11 +49,15 @@ VERBS: dict[str, Callable[..., int]] = {
     "index snapshot": index_snapshot,
     "index restore": index_restore,
     "search": search,
+    "dedup": dedup,
+    "leaks": leaks,
     "train": train,
     "import-weights": import_weights,
     "export": export,
     "edits": edits,
     "prepare-copies": prepare_copies,
+    "doctor": doctor,
+    "config show": config_show,
 }
 
 
@@ -64,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _verbs(words), prog="vit4icd", description=vit4icd.__doc__, args=words,
             config=(tyro.conf.FlagCreatePairsOff,),
         )  # fmt: skip
+        sys.stdout.flush()  # a reader that left is noticed here, not at the very end
     except Vit4icdError as error:
         talk.print(f"vit4icd: {error}", style="red", markup=False, soft_wrap=True)
         code = _FAILED
@@ -71,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         talk.print("vit4icd: stopped; run the same command to go on (train: with --resume)")
         code = _STOPPED
     except BrokenPipeError:
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = _FAILED
     sys.exit(code)
 

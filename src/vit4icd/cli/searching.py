@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional
 
+from vit4icd.cli.options import open_describer, settled
 from vit4icd.cli.terminal import bar, say, talk
 from vit4icd.errors import ConfigError
 
@@ -43,10 +44,9 @@ def describe(
         quiet: No progress and no summary.
     """
     from vit4icd import extract
-    from vit4icd.describer import load_describer
     from vit4icd.images import MAX_PIXELS
 
-    describer = load_describer(model, device=device, n_threads=threads)
+    describer = open_describer(settled(model, device, threads))
     with bar("describing", quiet) as advance:
         summary = extract.describe(
             inputs,
@@ -217,13 +217,12 @@ def calibrate(
     """
     from vit4icd import calibrate as room
     from vit4icd.datasets import open_images
-    from vit4icd.describer import load_describer
     from vit4icd.report import write_page
     from vit4icd.storage import read_descriptors
 
     with bar("calibrating", quiet) as advance:
         result = room.calibrate(
-            load_describer(model, n_threads=threads),
+            open_describer(settled(model, threads=threads)),
             open_images(pictures),
             background=read_descriptors(background, ids="path"),
             unrelated=read_descriptors(*unrelated, ids="path"),
@@ -254,12 +253,11 @@ def demo(*, out: Path = Path("demo-report"), model: Path | None = None, quiet: b
         quiet: No progress.
     """
     from vit4icd.demo import run_demo
-    from vit4icd.describer import load_describer
 
     with bar("describing", quiet) as advance:
         result = run_demo(
             out,
-            load_describer(model),
+            open_describer(settled(model)),
             progress=lambda done, n: advance(done, n, ""),
         )
     table = Table("query", "found", "score", "verdict", "edit", "right", box=None)

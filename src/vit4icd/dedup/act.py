@@ -193,8 +193,7 @@ def _is_in_place(name: str, file: PictureFile) -> bool:
 
 def _free_name(folder: Path, name: str) -> Path:
     """Claim a name below a folder, under the file's whole path, by an empty file."""
-    place = Path(os.path.abspath(name))  # noqa: PTH100  (links in it are not to be resolved)
-    wanted = folder.joinpath(*place.parts[1:])
+    wanted = folder.joinpath(*Path(_absolute(name)).parts[1:])
     wanted.parent.mkdir(parents=True, exist_ok=True)
     for number in range(1, 10_000):
         target = wanted if number == 1 else wanted.with_stem(f"{wanted.stem} ({number})")
@@ -270,7 +269,8 @@ class _Journal:
     def write(self, state: Literal["begun", "done", "left"], deed: Deed, file: PictureFile) -> None:
         """Add a line; when it returns, the line survives a kill."""
         fields: dict[str, object] = {"state": state, "action": self._action}
-        fields |= name_fields("path", deed.path) | name_fields("kept", deed.kept)
+        fields |= name_fields("path", _absolute(deed.path))
+        fields |= name_fields("kept", _absolute(deed.kept))
         fields |= {"sha256": file.sha256, "modified_ns": file.stamp.modified_ns}
         if deed.left_because is not None:
             fields["because"] = deed.left_because
@@ -287,11 +287,17 @@ class _Journal:
 
 def _undo(action: Action, deed: Deed) -> str:
     """Return the command that undoes a deed, in a POSIX shell."""
-    path, kept = shlex.quote(deed.path), shlex.quote(deed.kept)
+    path, kept, to = (
+        shlex.quote(_absolute(name)) for name in (deed.path, deed.kept, deed.to or "")
+    )
     match action:
         case "move":
-            return f"mv -n -- {shlex.quote(deed.to or '')} {path}"
+            return f"mv -n -- {to} {path}"
         case "hardlink":
             return f"cp -p -- {kept} {path}.copy && mv -- {path}.copy {path}"
         case "trash":
             return f"restore {path} from the trash"
+
+
+def _absolute(name: str) -> str:
+    return os.path.abspath(name)  # noqa: PTH100  (links in it are not to be resolved)

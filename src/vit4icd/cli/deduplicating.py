@@ -1,0 +1,331 @@
+"""The verbs that find copies among files: groups in folders, and leaks between two."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+from rich.table import Table
+from tyro.conf import Positional
+
+from vit4icd.cli.options import Device, open_describer, paths_of, settled
+from vit4icd.cli.terminal import Advance, bar, print_table, say, shown
+from vit4icd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from vit4icd.dedup import Deed, Duplicates, Leaks, Member
+
+__all__ = ["dedup", "leaks"]
+
+_SKIPPED, _MATCHED = 3, 11
+_TOLD = 10  # files left where they are that are named on stderr
+_DONE = {"move": "moved", "trash": "sent to the trash", "hardlink": "replaced by links"}
+
+Inputs = Annotated[Positional[tuple[Path, ...]], tyro.conf.arg(metavar="[FOLDER ...]")]
+Train = Annotated[Positional[Path], tyro.conf.arg(metavar="TRAIN")]
+Test = Annotated[Positional[Path], tyro.conf.arg(metavar="TEST")]
+Format = Literal["table", "json", "jsonl", "csv", "parquet", "files0"]
+LeakFormat = Literal["table", "json", "jsonl", "csv", "parquet"]
+Fields = dict[str, object]
+
+
+def dedup(
+    inputs: Inputs = (),
+    /,
+    *,
+    reference: tuple[Path, ...] = (),
+    from_file0: Path | None = None,
+    strictness: Literal["clique", "community", "component"] = "clique",
+    threshold: str = "auto",
+    verify: bool = False,
+    action: Literal["report", "move", "trash", "hardlink"] = "report",
+    to: Path | None = None,
+    yes: bool = False,
+    out: Path = Path("dedup-report"),
+    cache: Path | None = None,
+    format_: Annotated[Format, tyro.conf.arg(name="format")] = "table",
+    fail_on_match: bool = False,
+    model: Path | None = None,
+    device: Device = "auto",
+    threads: int | None = None,
+    max_pixels: int | None = None,
+    strict: bool = False,
+    quiet: bool = False,
+) -> int:
+    """Find the groups of copies in folders, and which copy of each to keep; deletes nothing.
+
+    Args:
+        inputs: Folders (searched to the bottom) and pictures.
+        reference: Folders that are only compared with; what lies there is kept.
+        from_file0: File with more paths, each ended by a NUL byte; - is stdin.
+        strictness: Of a group, every two are a pair (clique), half of them, or any (component).
+        threshold: Least score; P99: 99 % of pairs are copies; auto: with a probability of 0.9.
+        verify: Prove pairs by local features, with auto those from a probability of 0.01 on.
+        action: What becomes of the spare copies, with --yes; hardlink takes the same bytes only.
+        to: Folder that spare copies are moved to.
+        yes: Do it; without, it is only said what would be done.
+        out: Folder for report.html, groups.json, skipped.jsonl and the journal of an action.
+        cache: Folder for what was learnt of the pictures; in --out by default.
+        format_: csv, parquet: a row a file; jsonl: a line a group; files0: spare files, NUL-ended.
+        fail_on_match: End with exit code 11 when there is a group.
+        model: Model folder; the packaged model by default.
+        device: Where the model runs.
+        threads: Processors to use; all this process may use by default.
+        max_pixels: Refuse pictures of more pixels, before decoding them.
+        strict: End with exit code 3 when a file was skipped, or left where it was.
+        quiet: No progress and no remarks.
+    """
+    from vit4icd.dedup import find_duplicates, groups_page, shown_bytes
+    from vit4icd.images import MAX_PIXELS
+    from vit4icd.report import write_page
+    from vit4icd.storage import write_json
+    from vit4icd.stream import write_skipped
+
+    options = settled(model, device, threads, threshold)
+    paths = paths_of(inputs, from_file0)
+    if action == "move" and to is None:
+        raise ConfigError("--action move needs a folder to move to: --to FOLDER")
+    with bar("looking for copies", quiet) as advance:
+        found = find_duplicates(
+            paths,
+            cache or out / "cache",
+            open_describer(options),
+            references=reference,
+            strictness=strictness,
+            threshold=options.threshold,
+            verify=verify,
+            max_pixels=max_pixels or MAX_PIXELS,
+            n_threads=options.threads,
+            progress=_told(advance),
+        )
+    write_json(out / "groups.json", found.to_json())
+    write_skipped(out / "skipped.jsonl", found.skipped)
+    write_page(out / "report.html", groups_page(found))
+    _print_groups(found, format_)
+    say(
+        quiet,
+        f"groups of copies: {len(found.groups)}, among {found.n_files} pictures; files to spare: "
+        f"{found.n_spare} ({shown_bytes(found.n_spare_bytes)}); see {out / 'report.html'}",
+    )
+    _remark(found, out, quiet)
+    n_left = 0
+    if action != "report" and found.groups:
+        n_left = _act(found, action, to=to, yes=yes, out=out, quiet=quiet)
+    if fail_on_match and found.groups:
+        return _MATCHED
+    return _SKIPPED if strict and (found.skipped or n_left) else 0
+
+
+def leaks(
+    train: Train,
+    test: Test,
+    /,
+    *,
+    threshold: str = "auto",
+    verify: bool = False,
+    out: Path = Path("leaks-report"),
+    cache: Path | None = None,
+    format_: Annotated[LeakFormat, tyro.conf.arg(name="format")] = "table",
+    fail_on_match: bool = False,
+    model: Path | None = None,
+    device: Device = "auto",
+    threads: int | None = None,
+    max_pixels: int | None = None,
+    strict: bool = False,
+    quiet: bool = False,
+) -> int:
+    """List the test pictures that are copies of training pictures.
+
+    Args:
+        train: Folder of the training pictures, searched to the bottom.
+        test: Folder of the test pictures, searched to the bottom.
+        threshold: Least score; P99: 99 % of pairs are copies; auto: with a probability of 0.9.
+        verify: Prove pairs by local features, with auto those from a probability of 0.01 on.
+        out: Folder for report.html, leaks.json and skipped.jsonl.
+        cache: Folder for what was learnt of the pictures; in --out by default.
+        format_: csv, parquet: a row a pair; jsonl: a line a pair.
+        fail_on_match: End with exit code 11 when there is a leak.
+        model: Model folder; the packaged model by default.
+        device: Where the model runs.
+        threads: Processors to use; all this process may use by default.
+        max_pixels: Refuse pictures of more pixels, before decoding them.
+        strict: End with exit code 3 when a file was skipped.
+        quiet: No progress and no remarks.
+    """
+    from vit4icd.dedup import find_leaks, leaks_page
+    from vit4icd.images import MAX_PIXELS
+    from vit4icd.report import write_page
+    from vit4icd.storage import write_json
+    from vit4icd.stream import write_skipped
+
+    options = settled(model, device, threads, threshold)
+    with bar("looking for leaks", quiet) as advance:
+        found = find_leaks(
+            [train],
+            [test],
+            cache or out / "cache",
+            open_describer(options),
+            threshold=options.threshold,
+            verify=verify,
+            max_pixels=max_pixels or MAX_PIXELS,
+            n_threads=options.threads,
+            progress=_told(advance),
+        )
+    write_json(out / "leaks.json", found.to_json())
+    write_skipped(out / "skipped.jsonl", found.skipped)
+    write_page(out / "report.html", leaks_page(found))
+    _print_leaks(found, format_)
+    say(
+        quiet,
+        f"leaked: {found.n_leaked} of {found.n_test} test pictures, from {found.n_train} training "
+        f"pictures; see {out / 'report.html'}",
+    )
+    if found.skipped:
+        say(quiet, f"skipped: {len(found.skipped)}, see {out / 'skipped.jsonl'}")
+    if fail_on_match and found.matches:
+        return _MATCHED
+    return _SKIPPED if strict and found.skipped else 0
+
+
+def _told(advance: Advance) -> Callable[[str, int, int, int], None]:
+    return lambda what, done, n, skipped: advance(done, n, f"{what}, {skipped} skipped")
+
+
+def _remark(found: "Duplicates", out: Path, quiet: bool) -> None:
+    if found.skipped:
+        say(quiet, f"skipped: {len(found.skipped)}, see {out / 'skipped.jsonl'}")
+    if found.n_symlinks:
+        say(quiet, f"symbolic links passed over: {found.n_symlinks}")
+    if found.is_cut:
+        say(quiet, "there were more pairs than are judged; the best were: raise --threshold")
+
+
+def _act(
+    found: "Duplicates",
+    action: Literal["move", "trash", "hardlink"],
+    *,
+    to: Path | None,
+    yes: bool,
+    out: Path,
+    quiet: bool,
+) -> int:
+    """Do it, or say what would be done; return how many files are left where they were."""
+    from vit4icd.dedup import carry_out, planned
+
+    if yes:
+        with bar("acting", quiet) as advance:
+            deeds = carry_out(
+                found,
+                action,
+                journal=out / "journal.jsonl",
+                to=to,
+                progress=lambda done, n: advance(done, n, ""),
+            )
+    else:
+        deeds = planned(found, action)
+    left = [deed for deed in deeds if not deed.is_done]
+    n_done, verb = len(deeds) - len(left), _DONE[action]
+    if yes:
+        say(quiet, f"{verb}: {n_done}, left: {len(left)}; see {out / 'journal.jsonl'}")
+    else:
+        say(quiet, f"would be {verb}: {n_done}, left: {len(left)}; to do it, add --yes")
+    _tell_left(left, quiet)
+    return len(left)
+
+
+def _tell_left(left: Sequence["Deed"], quiet: bool) -> None:
+    for deed in left[:_TOLD]:
+        say(quiet, f"left: {shown(deed.path)}: {deed.left_because}")
+    if len(left) > _TOLD:
+        say(quiet, f"... and {len(left) - _TOLD} more")
+
+
+def _print_groups(found: "Duplicates", format_: Format) -> None:
+    if format_ == "table":
+        _draw_groups(found)
+    elif format_ == "files0":
+        names = [name for group in found.groups for file in group.spare for name in file.file.names]
+        sys.stdout.buffer.write(b"".join(os.fsencode(name) + b"\0" for name in names))
+        sys.stdout.buffer.flush()
+    elif format_ == "json":
+        print(json.dumps(found.to_json(), ensure_ascii=False, indent=2))
+    else:
+        from vit4icd.collection import write_fields
+
+        rows = _groups(found) if format_ == "jsonl" else _members(found)
+        write_fields(rows, format_, None)
+
+
+def _draw_groups(found: "Duplicates") -> None:
+    from vit4icd.dedup import shown_bytes
+
+    table = Table("group", "", "file", "size", "bytes", "why", box=None)
+    for number, group in enumerate(found.groups, 1):
+        for row, member in enumerate(group.members):
+            size = "" if member.header is None else f"{member.header.width}x{member.header.height}"
+            why = member.reason + (f"; careful: {member.caution}" if member.caution else "")
+            table.add_row(
+                "" if row else str(number),
+                "keep" if member.is_kept else "",
+                shown(member.file.path),
+                size,
+                shown_bytes(member.file.stamp.size),
+                why,
+            )
+    print_table(table, None)
+
+
+def _groups(found: "Duplicates") -> Iterator[Fields]:
+    for number, group in enumerate(found.groups, 1):
+        yield {"group": number, "members": [member.to_json() for member in group.members]}
+
+
+def _members(found: "Duplicates") -> Iterator[Fields]:
+    for number, group in enumerate(found.groups, 1):
+        for member in group.members:
+            yield {"group": number, **_member(member)}
+
+
+def _member(member: "Member") -> Fields:
+    from vit4icd.storage import name_fields
+
+    header, match = member.header, member.match
+    return {
+        "keep": member.is_kept,
+        **name_fields("path", member.file.path),
+        "bytes": member.file.stamp.size,
+        "width": None if header is None else header.width,
+        "height": None if header is None else header.height,
+        "taken": None if header is None else header.taken,
+        "sha256": member.file.sha256,
+        "verdict": None if match is None else match.verdict,
+        "score": None if match is None else match.score,
+        "probability": None if match is None else match.probability,
+        "reason": member.reason,
+        "caution": member.caution,
+    }
+
+
+def _print_leaks(found: "Leaks", format_: LeakFormat) -> None:
+    if format_ == "table":
+        table = Table("test", "training", "verdict", "probability", "score", box=None)
+        for match in found.matches:
+            probability = "" if match.probability is None else f"{match.probability:.3f}"
+            names = shown(match.query), shown(match.reference)
+            table.add_row(*names, match.verdict, probability, f"{match.score:.3f}")
+        print_table(table, None)
+        return
+    if format_ == "json":
+        print(json.dumps(found.to_json(), ensure_ascii=False, indent=2))
+        return
+    from vit4icd.collection import match_fields, write_fields
+
+    is_flat = format_ in ("csv", "parquet")
+    write_fields(
+        (match_fields(match) if is_flat else match.to_json() for match in found.matches),
+        format_,
+        None,
+    )

@@ -1,0 +1,71 @@
+"""The verbs that look after the installation: the doctor, and the settings in effect."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.table import Table
+
+from vit4icd.cli.options import Device, settled
+from vit4icd.cli.terminal import print_table, say
+
+__all__ = ["config_show", "doctor"]
+
+_FAILED = 1
+
+Json = Annotated[bool, tyro.conf.arg(name="json")]
+
+
+def doctor(
+    *,
+    model: Path | None = None,
+    device: Device = "auto",
+    threads: int | None = None,
+    json_out: Json = False,
+) -> int:
+    """Check installation, model, engine, threads and disk, and measure the speed to expect.
+
+    Args:
+        model: Model folder; the packaged model by default.
+        device: Where the model runs.
+        threads: Processors to use; all this process may use by default.
+        json_out: Print the checks as JSON.
+    """
+    from vit4icd.doctor import examine
+
+    options = settled(model, device, threads)
+    checks = examine(options.model, device=options.device, n_threads=options.threads)
+    if json_out:
+        print(json.dumps([asdict(check) for check in checks], ensure_ascii=False, indent=2))
+    else:
+        table = Table("", "check", "found", "what to do", box=None)
+        for check in checks:
+            state = "ok" if check.state == "good" else check.state
+            table.add_row(state, check.name, check.found, check.advice)
+        print_table(table, None)
+    wrong = [check.name for check in checks if check.state == "wrong"]
+    if wrong:
+        say(False, f"wrong: {', '.join(wrong)}")
+    return _FAILED if wrong else 0
+
+
+def config_show(*, json_out: Json = False) -> int:
+    """Print each setting in effect, and where it comes from.
+
+    Args:
+        json_out: Print the settings as JSON.
+    """
+    from vit4icd.settings import KNOWN, effective, user_file
+
+    settings = effective()
+    if json_out:
+        print(json.dumps([asdict(setting) for setting in settings.values()], indent=2))
+        return 0
+    table = Table("setting", "value", "from", "meaning", box=None)
+    for name, setting in settings.items():
+        value = "" if setting.value is None else str(setting.value)
+        table.add_row(name, value, setting.origin, KNOWN[name].meaning)
+    print_table(table, None, [f"your own file: {user_file()}"])
+    return 0

@@ -1,0 +1,72 @@
+"""What options come to, once the environment, the settings files and lists of paths are read."""
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
+
+from vit4icd.errors import ConfigError
+from vit4icd.settings import effective
+
+if TYPE_CHECKING:
+    from vit4icd.describer import OnnxDescriber
+
+__all__ = ["Device", "Options", "open_describer", "paths_of", "settled"]
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The settings in effect."""
+
+    model: Path | None
+    device: Device
+    threads: int | None
+    threshold: str
+
+
+def settled(
+    model: Path | None = None,
+    device: Device = "auto",
+    threads: int | None = None,
+    threshold: str = "auto",
+) -> Options:
+    """Return the options as given, or else as set; what is left at its default was not given."""
+    flags = {
+        "model": None if model is None else str(model),
+        "device": None if device == "auto" else device,
+        "threads": threads,
+        "threshold": None if threshold == "auto" else threshold,
+    }
+    value = {name: setting.value for name, setting in effective(flags).items()}
+    return Options(
+        model=None if value["model"] is None else Path(str(value["model"])),
+        device=cast("Device", value["device"]),
+        threads=cast("int | None", value["threads"]),
+        threshold=str(value["threshold"]),
+    )
+
+
+def open_describer(options: Options) -> "OnnxDescriber":
+    """Open the model."""
+    from vit4icd.describer import load_describer
+
+    return load_describer(options.model, device=options.device, n_threads=options.threads)
+
+
+def paths_of(inputs: Sequence[Path], from_file0: Path | None) -> list[Path]:
+    """Return the inputs and those that a NUL-separated list names; - is stdin."""
+    paths = list(inputs)
+    if from_file0 is not None:
+        try:
+            from_stdin = str(from_file0) == "-"
+            data = sys.stdin.buffer.read() if from_stdin else from_file0.read_bytes()
+        except OSError as error:
+            raise ConfigError(f"{from_file0} cannot be read: {error.strerror}") from error
+        paths += [Path(os.fsdecode(part)) for part in data.split(b"\0") if part]
+    if not paths:
+        raise ConfigError("name at least one folder or picture, or a list with --from-file0")
+    return paths
