@@ -1,5 +1,7 @@
 """What was learnt of contents: never stale, never learnt twice, and a bad file costs itself."""
 
+import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -125,6 +127,22 @@ def test_looks_at_a_content_once(pictures: Path, tmp_path: Path) -> None:
     for path in pictures.iterdir():
         path.unlink()
     assert Cache(tmp_path / "cache").looks(contents) == looks
+
+
+def test_remembers_what_a_stopped_run_has_learnt(pictures: Path, tmp_path: Path) -> None:
+    def stop_in_the_middle(n_done: int, _n_files: int, _n_skipped: int) -> None:
+        if n_done == 12:
+            raise KeyboardInterrupt
+
+    for path in pictures.iterdir():
+        os.utime(path, (0, 0))
+    time.sleep(2.1)  # until a file system is sure to stamp a change anew
+    cache = Cache(tmp_path / "cache")
+    with pytest.raises(KeyboardInterrupt):
+        cache.inventory([pictures], n_workers=1, progress=stop_in_the_middle)
+    assert len((tmp_path / "cache" / "files.jsonl").read_text().splitlines()) == 12
+    assert len(cache.inventory([pictures]).files) == 20
+    assert len((tmp_path / "cache" / "files.jsonl").read_text().splitlines()) == 20
 
 
 def test_refuses_a_damaged_cache(pictures: Path, tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ hashes) and ``looks.jsonl`` (what headers say, and what is too plain). It may be
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from vit4icd.dedup.files import Inventory, PictureFile, Progress, Stamp, take_inventory
+from vit4icd.dedup.pool import in_order
 from vit4icd.describer import Describer
 from vit4icd.errors import FormatError, ImageError
 from vit4icd.extract import ProgressReport, describe
@@ -88,22 +88,18 @@ class Cache:
     ) -> Inventory:
         """Return :func:`take_inventory`, reading only files that are new or changed."""
         known = self._known_files()
-        inventory = take_inventory(
-            inputs, references=references, known=known, n_workers=n_workers, progress=progress
-        )
-        known |= {
-            file.path: (file.stamp, file.sha256)
-            for file in inventory.files
-            if file.stamp.is_settled
-        }
-        self._write(
-            "files.jsonl",
-            (
-                name_fields("path", path) | {"stamp": asdict(stamp), "sha256": sha256}
-                for path, (stamp, sha256) in known.items()
-            ),
-        )
-        return inventory
+        learnt: list[PictureFile] = []
+        try:
+            return take_inventory(
+                inputs,
+                references=references,
+                known=known,
+                n_workers=n_workers,
+                learnt=learnt.append,
+                progress=progress,
+            )
+        finally:  # a run that is stopped has learnt something, too
+            self._remember(known, learnt)
 
     def descriptors(
         self,
@@ -154,9 +150,8 @@ class Cache:
             )
         )
         missing = [key for key in contents if key not in known]
-        with ThreadPoolExecutor(thread_name_prefix="look") as pool:
-            found = pool.map(lambda key: _look(contents[key], max_pixels), missing)
-            new = {key: look for key, look in zip(missing, found, strict=True) if look is not None}
+        found = in_order(lambda key: _look(contents[key], max_pixels), missing)
+        new = {key: look for key, look in zip(missing, found, strict=True) if look is not None}
         if new:
             known |= new
             self._write(
@@ -174,6 +169,18 @@ class Cache:
                 "files.jsonl",
                 lambda row: (read_name("path", row), (Stamp(**row["stamp"]), str(row["sha256"]))),
             )
+        )
+
+    def _remember(
+        self, known: Mapping[str, tuple[Stamp, str]], learnt: Sequence[PictureFile]
+    ) -> None:
+        new = {file.path: (file.stamp, file.sha256) for file in learnt if file.stamp.is_settled}
+        self._write(
+            "files.jsonl",
+            (
+                name_fields("path", path) | {"stamp": asdict(stamp), "sha256": sha256}
+                for path, (stamp, sha256) in {**known, **new}.items()
+            ),
         )
 
     def _read(self, name: str, parse: Callable[[dict[str, Any]], Row]) -> list[Row]:

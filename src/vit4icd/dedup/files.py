@@ -8,12 +8,12 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from vit4icd.datasets import walk_pictures
+from vit4icd.dedup.pool import in_order
 from vit4icd.errors import DataError
 from vit4icd.storage import file_sha256, name_fields
 from vit4icd.stream import Skipped
@@ -95,12 +95,14 @@ def take_inventory(
     references: Sequence[Path] = (),
     known: Mapping[str, tuple[Stamp, str]] | None = None,
     n_workers: int | None = None,
+    learnt: Callable[[PictureFile], None] | None = None,
     progress: Progress | None = None,
 ) -> Inventory:
     """Find the pictures in folders (to the bottom) and hash them; files can be named, too.
 
     ``known`` are stamps and hashes from an earlier run, by path: a file whose stamp is the same is
     not read again. A file that cannot be read, or changes while it is, costs only itself.
+    ``learnt`` is told of each file once it is hashed, ``progress`` the counts.
 
     Raises:
         DataError: an input does not exist.
@@ -111,14 +113,16 @@ def take_inventory(
     for path in references:
         walk.take(path, is_reference=True)
     found, files = walk.finished(), []
-    with ThreadPoolExecutor(n_workers, "hash") as pool:
-        for number, file in enumerate(pool.map(lambda file: _hashed(file, known or {}), found), 1):
-            if isinstance(file, Skipped):
-                walk.skipped.append(file)
-            else:
-                files.append(file)
-            if progress is not None:
-                progress(number, len(found), len(walk.skipped))
+    hashed = in_order(lambda file: _hashed(file, known or {}), found, n_workers=n_workers)
+    for number, file in enumerate(hashed, 1):
+        if isinstance(file, Skipped):
+            walk.skipped.append(file)
+        else:
+            files.append(file)
+            if learnt is not None:
+                learnt(file)
+        if progress is not None:
+            progress(number, len(found), len(walk.skipped))
     return Inventory(files=tuple(files), skipped=tuple(walk.skipped), n_symlinks=walk.n_symlinks)
 
 

@@ -5,7 +5,6 @@ higher background level of the two, so that it never claims more than either dir
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -13,6 +12,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from vit4icd.dedup.cache import Cache, Files, Look, read_content
+from vit4icd.dedup.pool import in_order
 from vit4icd.describer import OnnxDescriber
 from vit4icd.errors import ImageError
 from vit4icd.images import MAX_PIXELS, read_image
@@ -223,11 +223,10 @@ class Finder:
                 return None
 
         tell, overlaps = self._told("proving"), []
-        with ThreadPoolExecutor(self.n_threads, "prove") as pool:
-            for overlap in pool.map(proof, _names(pairs)):
-                overlaps.append(overlap)
-                if tell is not None:
-                    tell(len(overlaps), len(pairs))
+        for overlap in in_order(proof, _names(pairs), n_workers=self.n_threads):
+            overlaps.append(overlap)
+            if tell is not None:
+                tell(len(overlaps), len(pairs))
         return overlaps
 
     def _plain(self, looks: Mapping[str, Look]) -> Iterable[Skipped]:
