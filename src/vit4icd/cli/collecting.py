@@ -13,6 +13,7 @@ from rich.table import Table
 from tyro.conf import Positional
 
 from vit4icd.cli.answers import Format, Tally, write_answers
+from vit4icd.cli.options import Device, Options, open_describer, paths_of, settled
 from vit4icd.cli.terminal import bar, print_table, say, shown
 from vit4icd.errors import ConfigError
 
@@ -34,7 +35,6 @@ __all__ = [
 _MATCHED = 11
 _PAGE = 1_000  # records listed at a time
 
-Device = Literal["auto", "cpu", "cuda"]
 Place = Annotated[Positional[str], tyro.conf.arg(metavar="COLLECTION")]
 Pictures = Annotated[Positional[tuple[Path, ...]], tyro.conf.arg(metavar="[PICTURE ...]")]
 Ids = Annotated[Positional[tuple[str, ...]], tyro.conf.arg(metavar="[ID ...]")]
@@ -85,7 +85,8 @@ def index_add(
     from vit4icd.storage import name_fields
     from vit4icd.stream import write_skipped
 
-    opened = _open(collection, model, device, threads, make=True)
+    paths, fields = paths_of(images, from_file0), _metadata(metadata)
+    opened = _open(collection, settled(model, device, threads), make=True)
     with bar("adding", quiet) as advance:
 
         def progress(report: AddProgress) -> None:
@@ -94,9 +95,9 @@ def index_add(
                 print(json.dumps(name_fields("id", name), ensure_ascii=False), flush=True)
 
         summary = opened.add(
-            [*images, *_listed(from_file0)],
+            paths,
             id_from=id_from,
-            metadata=_metadata(metadata) if metadata else None,
+            metadata=fields or None,
             features=features,
             max_pixels=max_pixels or MAX_PIXELS,
             progress=progress,
@@ -132,7 +133,7 @@ def index_remove(
         quiet: No summary.
     """
     opened = _open(collection)
-    wanted = {*ids, *map(str, _listed(from_file0))}
+    wanted = {*ids, *_listed(from_file0)}
     removed = opened.remove(wanted)
     missing = f"; {len(wanted) - removed} were not there" if removed < len(wanted) else ""
     say(quiet, f"{removed} removed{missing}; {collection} holds {len(opened)} pictures")
@@ -306,15 +307,16 @@ def search(
     """
     from vit4icd.images import MAX_PIXELS
 
-    opened, tally = _open(collection, model, device, threads), Tally(quiet)
-    queries = [*images, *_listed(from_file0)]
+    options, tally = settled(model, device, threads, threshold), Tally(quiet)
+    queries = paths_of(images, from_file0)
     from_stdin = [str(path) for path in queries] == ["-"]
+    opened = _open(collection, options)
     with bar("searching", quiet) as advance:
         answers = opened.ask(
             sys.stdin.buffer.read() if from_stdin else queries,
             names=["-"] if from_stdin else None,
             k=k,
-            threshold=threshold,
+            threshold=options.threshold,
             verify=verify,
             flip=flip,
             rotate=rotate,
@@ -337,31 +339,22 @@ def _records(collection: "Collection", after: str | None, limit: int | None) -> 
         after, left = page[-1].id, left - len(page)
 
 
-def _open(
-    collection: str,
-    model: Path | None = None,
-    device: Device = "auto",
-    threads: int | None = None,
-    *,
-    make: bool = False,
-) -> "Collection":
-    """Open a collection; with ``make``, make one where there is none."""
-    from vit4icd.collection import Collection
-    from vit4icd.describer import load_describer
-
-    is_model_asked = model is not None or device != "auto" or threads is not None
-    describer = load_describer(model, device=device, n_threads=threads) if is_model_asked else None
-    if make and not Collection.exists(collection):
-        return Collection.create(collection, describer=describer)
-    return Collection.open(collection, describer=describer)
-
-
-def _listed(path: Path | None) -> list[Path]:
-    """Return the paths of a NUL-separated list."""
+def _listed(path: Path | None) -> list[str]:
+    """Return the ids of a NUL-separated list, as they are; paths would be tidied."""
     if path is None:
         return []
     data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
-    return [Path(os.fsdecode(part)) for part in data.split(b"\0") if part]
+    return [os.fsdecode(part) for part in data.split(b"\0") if part]
+
+
+def _open(collection: str, options: Options | None = None, *, make: bool = False) -> "Collection":
+    """Open a collection, with its model if options say which; make one if that is asked for."""
+    from vit4icd.collection import Collection
+
+    describer = None if options is None else open_describer(options)
+    if make and not Collection.exists(collection):
+        return Collection.create(collection, describer=describer)
+    return Collection.open(collection, describer=describer)
 
 
 def _metadata(pairs: Sequence[str]) -> dict[str, str]:
