@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from vit4icd.dedup.find import find_duplicates
 from vit4icd.dedup.result import Duplicates, Group
 from vit4icd.describer import OnnxDescriber, load_describer
 from vit4icd.errors import ConfigError, DataError
+from vit4icd.overlap import LocalFeatures, Overlap, find_overlap
 
 
 def _names(group: Group) -> list[str]:
@@ -87,6 +89,28 @@ def test_proves_pairs_if_asked(folder: Path, tmp_path: Path, describer: OnnxDesc
     assert found.groups[0].spare[0].reason.startswith("proven: ")
     assert found.groups[0].spare[0].caution is None
     assert json.loads(json.dumps(found.to_json()))["groups"][0]["members"][1]["match"]["overlap"]
+
+
+def test_takes_no_proof_whose_pixels_disagree(
+    folder: Path, tmp_path: Path, describer: OnnxDescriber, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One thing photographed twice has the same corners and letters, but not the same pixels."""
+    put("coffee", folder / "coffee.jpg")
+    put("coffee", folder / "small.jpg", width=300)
+
+    def found_with(agreement: float) -> Duplicates:
+        def weaker(query: LocalFeatures, reference: LocalFeatures) -> Overlap | None:
+            overlap = find_overlap(query, reference)
+            return None if overlap is None else replace(overlap, agreement=agreement)
+
+        monkeypatch.setattr("vit4icd.dedup.links.find_overlap", weaker)
+        return find_duplicates([folder], tmp_path / "cache", describer, verify=True, n_threads=1)
+
+    for agreement, is_proven in ((0.9, True), (0.41, True), (0.39, False)):
+        (group,) = found_with(agreement).groups
+        match = group.spare[0].match
+        assert match is not None
+        assert (match.overlap is not None) == is_proven
 
 
 def test_warns_where_the_kept_one_lacks_something(

@@ -30,6 +30,7 @@ MAX_PAIRS = 1_000_000
 """Pairs that are judged at most; of more, the best."""
 
 _WORTH_A_PROOF = 0.01  # probability from which "auto" has a pair proven
+_LEAST_AGREEMENT = 0.4  # of the common part's pixels: things photographed twice agree in less
 _FEATURES_HELD = 512  # pictures whose local features are held: 132 kB each
 _DETAIL = 512  # pixels of the short side that local features need
 
@@ -218,9 +219,11 @@ class Finder:
 
         def proof(pair: tuple[str, str]) -> Overlap | None:
             try:
-                return find_overlap(features(pair[0]), features(pair[1]))
+                overlap = find_overlap(features(pair[0]), features(pair[1]))
             except ImageError:
                 return None
+            is_proof = overlap is not None and overlap.agreement >= _LEAST_AGREEMENT
+            return overlap if is_proof else None
 
         tell, overlaps = self._told("proving"), []
         for overlap in in_order(proof, _names(pairs), n_workers=self.n_threads):
