@@ -244,6 +244,7 @@ def test_links_members_that_are_no_pair_of_the_kept_one(tmp_path: Path) -> None:
     assert {"linked through others of its group"} < {
         member.reason if member.match is None else "paired" for member in linked
     }
+    assert all((member.match is None) == bool(member.caution) for member in linked)
     assert len(found["component"].groups) < len(clique.groups)
 
 

@@ -156,7 +156,8 @@ class _Grouping:
         if not kept:
             best, reason = best_copy([self._candidate(file) for file in files])
             kept = [files[best]]
-        spare = [file for file in files if file not in kept]
+        paths = {file.path for file in kept}
+        spare = [file for file in files if file.path not in paths]
         return Group(
             members=(
                 *(self._member(file, True, reason, None) for file in kept),
@@ -169,7 +170,8 @@ class _Grouping:
             (match, other) for other in kept if (match := self._match(file, other)) is not None
         ]
         if not matches:
-            return self._member(file, False, "linked through others of its group", None)
+            member = self._member(file, False, "linked through others of its group", None)
+            return replace(member, caution="it is no pair of the kept one")
         match, other = max(matches, key=lambda pair: (pair[0].overlap is not None, pair[0].score))
         member = self._member(file, False, _relation(match, file.path), match)
         caution = _caution(_shares(match, file.path), self._header(file), self._header(other))

@@ -26,8 +26,8 @@ class Member:
     """The pair of this file and the kept one; None for the kept one itself, and where only others
     of the group link the two."""
     caution: str | None = None
-    """What would be lost with the file, as far as a proof tells; such files are left where they
-    are."""
+    """Why the kept one may not make up for the file, as far as is known; it is then left where it
+    is."""
 
     def to_json(self) -> dict[str, object]:
         """Return the fields as JSON values."""
