@@ -68,5 +68,5 @@ $(VENV)/.base: pyproject.toml constraints.txt | $(BIN)/python
 # where pip already looks, then at the PyTorch project's own index.
 $(VENV)/.all: pyproject.toml constraints.txt | $(BIN)/python
 	$(if $(TORCH),$(PIP) '$(TORCH)',$(PIP) 'torch==2.13.0+cpu' 2>/dev/null || $(PIP) --index-url https://download.pytorch.org/whl/cpu torch==2.13.0)
-	$(PIP) --editable '.[train,test]'
+	$(PIP) --editable '.[train,service,test]'
 	touch $@ $(VENV)/.base

@@ -26,6 +26,7 @@ from vit4icd.cli.collecting import (
 from vit4icd.cli.deduplicating import dedup, leaks
 from vit4icd.cli.doctoring import config_show, doctor
 from vit4icd.cli.searching import calibrate, demo, describe, evaluate, match
+from vit4icd.cli.serving import serve
 from vit4icd.cli.terminal import talk
 from vit4icd.cli.training import edits, export, import_weights, prepare_copies, train
 from vit4icd.errors import Vit4icdError
@@ -51,6 +52,7 @@ VERBS: dict[str, Callable[..., int]] = {
     "search": search,
     "dedup": dedup,
     "leaks": leaks,
+    "serve": serve,
     "train": train,
     "import-weights": import_weights,
     "export": export,

@@ -1,0 +1,97 @@
+"""The verb of the service: collections behind HTTP, and keys to it."""
+
+import importlib.util
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from tyro.conf import Positional
+
+from vit4icd.cli.options import Device, open_describer, settled
+from vit4icd.cli.terminal import say
+from vit4icd.errors import ConfigError, MissingExtraError
+
+__all__ = ["serve"]
+
+_NEEDS = ("fastapi", "uvicorn", "jinja2", "prometheus_client", "python_multipart")
+
+Places = Annotated[Positional[tuple[str, ...]], tyro.conf.arg(metavar="[COLLECTION ...]")]
+
+
+def serve(
+    collections: Places = (),
+    /,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8400,
+    keys: Path | None = None,
+    make_key: Literal["read", "admin"] | None = None,
+    create: bool = False,
+    data: Path | None = None,
+    pictures: Path | None = None,
+    max_mib: int = 32,
+    max_pixels: int = 64_000_000,
+    max_waiting: int = 128,
+    model: Path | None = None,
+    device: Device = "auto",
+    threads: int | None = None,
+    quiet: bool = False,
+) -> int:
+    """Serve collections over HTTP, with a page on which people judge matches.
+
+    Args:
+        collections: Folders or addresses of collections; NAME=PLACE gives another name.
+        host: Address to listen on; other than loopback needs --keys.
+        port: Port to listen on; 0 takes a free one.
+        keys: File of keys, one line each, as --make-key prints them.
+        make_key: Print a new key to stderr, its line for the file to stdout, and end.
+        create: Make collections that are not there yet.
+        data: Folder for previews, decisions and jobs; COLLECTION.service by default.
+        pictures: Folder below which files of references may be opened, to show them.
+        max_mib: Refuse pictures of more MiB.
+        max_pixels: Refuse pictures of more pixels, before decoding them.
+        max_waiting: Requests that may wait for the engine; further ones get 429.
+        model: Model folder; the packaged model by default.
+        device: Where the model runs.
+        threads: Processors the model may use; all this process may use by default.
+        quiet: No remarks.
+    """
+    for needed in _NEEDS:
+        if importlib.util.find_spec(needed) is None:
+            raise MissingExtraError(needed, "service")
+    from vit4icd import service
+
+    if make_key is not None:
+        return _make_key(make_key)
+    if max_mib < 1 or max_pixels < 1:
+        raise ConfigError("--max-mib and --max-pixels must be at least 1")
+    known = None if keys is None else service.read_keys(keys)
+    service.require_safe(host, known)
+    config = service.ServiceConfig(
+        collections=collections,
+        data=data,
+        pictures=pictures,
+        host=host,
+        keys=known,
+        create=create,
+        limits=service.Limits(max_bytes=max_mib * 2**20, max_pixels=max_pixels),
+        max_waiting=max_waiting,
+    )
+    app = service.create_app(config, open_describer(settled(model, device, threads)))
+    shown = f"[{host}]" if ":" in host else host
+    service.serve(
+        app,
+        host=host,
+        port=port,
+        on_start=lambda bound: say(quiet, f"serving on http://{shown}:{bound}/"),
+    )
+    return 0
+
+
+def _make_key(scope: Literal["read", "admin"]) -> int:
+    from vit4icd.service import make_key
+
+    key, line = make_key(scope)
+    say(False, f"the key, shown this once: {key}")
+    print(line)
+    return 0

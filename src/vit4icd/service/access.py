@@ -1,0 +1,153 @@
+"""Who may do what: hosts, origins, keys and sessions, checked before any route; it routes none."""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from fastapi import Request
+from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Receive, Send
+from starlette.types import Scope as Connection
+
+from vit4icd.service.keys import Keys, Scope
+from vit4icd.service.problems import Problem, respond
+from vit4icd.service.sessions import COOKIE, TOKEN_HEADER, Sessions
+
+__all__ = ["Access", "Guard", "admin", "reader"]
+
+_SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
+_LOOPBACK_NAMES = frozenset(("localhost", "127.0.0.1", "[::1]"))
+_ALLOWS: Mapping[Scope, frozenset[Scope]] = {
+    "read": frozenset(("read",)),
+    "admin": frozenset(("read", "admin")),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Access:
+    """The rules of one service.
+
+    Without keys, whoever reaches the loopback address may do everything; then requests must name
+    that address, lest another site's name is pointed at it.
+    """
+
+    keys: Keys | None
+    sessions: Sessions
+    host: str
+    """The address that is listened on."""
+
+    def scope_of(self, request: HTTPConnection) -> Scope | None:
+        """Return what a request may do, by its key or session.
+
+        Raises:
+            Problem: a key that is none of ours.
+        """
+        if self.keys is None:
+            return "admin"
+        presented = _presented(request.headers.get("authorization", ""))
+        if presented is not None:
+            key = self.keys.find(presented)
+            if key is None:
+                raise Problem("unauthorised", "this key is not known", headers=_CHALLENGE)
+            return key.scope
+        cookie = request.cookies.get(COOKIE)
+        key = self.sessions.key_of(cookie, self.keys) if cookie else None
+        return key.scope if key else None
+
+    def require_addressed(self, request: HTTPConnection) -> None:
+        """Refuse, without keys, requests that name another host than the loopback.
+
+        Raises:
+            Problem: such a request.
+        """
+        name = _without_port(request.headers.get("host", ""))
+        if self.keys is None and name not in {*_LOOPBACK_NAMES, self.host}:
+            raise Problem("not_addressed", f"without keys, only loopback is served, not {name!r}")
+
+    def require_same_site(self, request: HTTPConnection, method: str) -> None:
+        """Refuse changes that a browser sends for another site, or without the page's token.
+
+        Programs send neither an origin nor a cookie, and need no token.
+
+        Raises:
+            Problem: such a request.
+        """
+        if method in _SAFE:
+            return
+        headers, host = request.headers, request.headers.get("host", "")
+        origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+        if origin is not None and urlsplit(origin).netloc != host:
+            raise Problem("foreign_origin", f"requests of {origin!r} are refused")
+        if site not in (None, "same-origin", "none"):
+            raise Problem("foreign_origin", f"requests from another site ({site}) are refused")
+        cookie = request.cookies.get(COOKIE, "")
+        from_browser = origin is not None or site is not None or cookie
+        is_key = _presented(headers.get("authorization", "")) is not None
+        if not from_browser or is_key or request.url.path == "/login":
+            return
+        if not self.sessions.is_token(headers.get(TOKEN_HEADER, ""), cookie):
+            raise Problem("foreign_origin", "the page's token is missing; load the page again")
+
+
+class Guard:
+    """Applies the rules to every request, before anything of it is read."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app, self._access = app, access
+
+    async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
+        """Pass a request on, with what it may do, or answer with the problem."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = HTTPConnection(scope)
+        try:
+            self._access.require_addressed(request)
+            self._access.require_same_site(request, scope["method"])
+            scope["state"]["allowed"] = self._access.scope_of(request)
+        except Problem as problem:
+            await respond(problem, scope["state"]["request_id"])(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+def reader(request: Request) -> None:
+    """Require that the request may read."""
+    _require(request, "read")
+
+
+def admin(request: Request) -> None:
+    """Require that the request may change things."""
+    _require(request, "admin")
+
+
+_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="vit4icd"'}
+
+
+def _require(request: Request, scope: Scope) -> None:
+    allowed: Scope | None = request.state.allowed
+    if allowed is None:
+        raise Problem("unauthorised", "send a key: Authorization: Bearer KEY", headers=_CHALLENGE)
+    if scope not in _ALLOWS[allowed]:
+        raise Problem("forbidden", "this key only reads; adding, removing, deciding need admin")
+
+
+def _presented(authorization: str) -> str | None:
+    """Return the key of a Bearer header, or the password of a Basic one."""
+    kind, _, value = authorization.partition(" ")
+    if kind.lower() == "bearer":
+        return value.strip()
+    if kind.lower() == "basic":
+        try:
+            return base64.b64decode(value, validate=True).decode("utf-8").partition(":")[2]
+        except (binascii.Error, UnicodeDecodeError):
+            return ""
+    return None
+
+
+def _without_port(host: str) -> str:
+    if host.startswith("["):
+        return host.partition("]")[0] + "]"
+    return host.partition(":")[0]

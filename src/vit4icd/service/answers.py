@@ -1,0 +1,279 @@
+"""What the routes answer, as documented types; it looks nothing up."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from vit4icd.collection import Record
+from vit4icd.matches import Match, Verdict
+from vit4icd.service.decisions import Decision, Verb
+from vit4icd.service.findings import State
+from vit4icd.service.handles import handle_of_reference
+from vit4icd.storage import name_fields
+
+__all__ = [
+    "AddAnswer",
+    "Basis",
+    "CollectionsAnswer",
+    "CompareAnswer",
+    "DecideRequest",
+    "DecisionBody",
+    "DecisionsAnswer",
+    "FindingBody",
+    "GroupsAnswer",
+    "ImageAnswer",
+    "ImageBody",
+    "ImagesAnswer",
+    "JobAnswer",
+    "MatchBody",
+    "ProblemBody",
+    "QueryBody",
+    "QueueAnswer",
+    "RemoveAnswer",
+    "SearchAnswer",
+    "decision_body",
+    "image_body",
+    "match_body",
+]
+
+
+class Basis(BaseModel):
+    """What an answer rests on."""
+
+    collection: str | None = None
+    version: int | None = Field(default=None, description="Of the collection, when it was asked.")
+    n_images: int | None = None
+    fingerprint: str = Field(description="Of the model's weights and preprocessing.")
+    threshold: float | None = Field(
+        default=None, description="Score from which on a pair is a match."
+    )
+
+
+class ProblemBody(BaseModel):
+    """A problem document (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str = Field(description="Stable; what programs decide by.")
+    request_id: str
+
+
+class ImageBody(BaseModel):
+    """A picture of a collection."""
+
+    id: str
+    id_base64: str | None = Field(
+        default=None, description="The id's bytes, where it is not UTF-8."
+    )
+    source: str
+    sha256: str
+    width: int
+    height: int
+    metadata: dict[str, str]
+    added: str
+    picture: str = Field(description="Opaque; /v1/images/{picture}/thumbnail shows it.")
+
+
+class MatchBody(BaseModel):
+    """A query, a reference, and what is to be thought of the two."""
+
+    id: str | None = Field(
+        default=None, description="Opaque; given where the match is kept for review."
+    )
+    state: State | None = None
+    query: str
+    reference: str
+    reference_base64: str | None = None
+    verdict: Verdict
+    probability: float | None
+    score: float
+    similarity: float
+    verified: bool
+    orientation: str
+    overlap: dict[str, Any] | None
+    metadata: dict[str, str]
+    image: ImageBody | None = Field(
+        default=None, description="The reference, where it was looked up."
+    )
+    picture: str = Field(description="Opaque; of the reference.")
+
+
+class QueryBody(BaseModel):
+    """A picture that was searched."""
+
+    name: str
+    sha256: str
+    width: int | None = None
+    height: int | None = None
+    picture: str | None = Field(default=None, description="Opaque; given where the query is kept.")
+
+
+class SearchAnswer(BaseModel):
+    """The matches of a query, the best first."""
+
+    basis: Basis
+    query: QueryBody
+    matches: list[MatchBody]
+    nearest: MatchBody | None = Field(description="The best reference, a match or not.")
+    n_rejected: int = Field(description="Matches held back, for somebody said they are none.")
+    n_never: int = Field(description="Matches held back, for their reference must match nothing.")
+
+
+class CompareAnswer(BaseModel):
+    """Two pictures against each other."""
+
+    basis: Basis
+    match: MatchBody
+
+
+class AddAnswer(BaseModel):
+    """What became of an added picture; it can be found from now on."""
+
+    basis: Basis
+    id: str
+    sha256: str
+    outcome: Literal["stored", "unchanged"]
+    picture: str
+
+
+class ImageAnswer(BaseModel):
+    """One picture."""
+
+    basis: Basis
+    image: ImageBody
+
+
+class ImagesAnswer(BaseModel):
+    """A page of pictures, by id."""
+
+    basis: Basis
+    images: list[ImageBody]
+    next: str | None = Field(description="Give it as 'after' for the next page.")
+
+
+class RemoveAnswer(BaseModel):
+    """How many pictures were removed."""
+
+    basis: Basis
+    n_removed: int
+
+
+class CollectionsAnswer(BaseModel):
+    """The collections that are served."""
+
+    collections: list[Basis]
+
+
+class GroupsAnswer(BaseModel):
+    """Groups of copies within a collection."""
+
+    basis: Basis
+    groups: list[list[str]]
+    n_groups: int
+    next: int | None = Field(description="Give it as 'after' for the next page.")
+
+
+class JobAnswer(BaseModel):
+    """A bulk addition, and how far it is."""
+
+    id: str
+    collection: str
+    state: Literal["waiting", "running", "done", "failed"]
+    at: str
+    n_done: int
+    n_stored: int
+    n_unchanged: int
+    n_skipped: int
+    skipped: list[dict[str, str]]
+    error: str | None
+
+
+class FindingBody(BaseModel):
+    """A match that waits for judgement, or had it."""
+
+    id: str
+    at: str
+    state: State
+    collection: str
+    level: float
+    query: QueryBody
+    match: MatchBody
+
+
+class QueueAnswer(BaseModel):
+    """A page of findings, and how all of their state are spread by level."""
+
+    findings: list[FindingBody]
+    n_all: int
+    counts: list[int] = Field(description="Findings by level, in hundredths from 0 to 1.")
+    sums: list[float] = Field(description="Sums of their levels.")
+    next: str | None
+
+
+class DecideRequest(BaseModel):
+    """A decision: on a match that is kept, or on pictures by their content."""
+
+    decision: Verb
+    match: str | None = Field(default=None, max_length=64)
+    query: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    reference: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    on: Literal["pair", "reference"] = Field(
+        default="pair",
+        description="What undo is about: the pair, or that the reference never matches.",
+    )
+
+
+class DecisionBody(BaseModel):
+    """A line of the log of decisions."""
+
+    number: int
+    at: str
+    decision: Verb
+    query: str | None
+    reference: str
+    fields: dict[str, Any]
+
+
+class DecisionsAnswer(BaseModel):
+    """A page of the log."""
+
+    decisions: list[DecisionBody]
+    next: int | None
+
+
+def image_body(collection: str, record: Record) -> ImageBody:
+    """Return a record as the routes give it."""
+    fields = record.to_json()
+    fields.pop("source_base64", None)
+    return ImageBody(**fields, picture=handle_of_reference(collection, record.id))
+
+
+def match_body(
+    match: Match,
+    *,
+    collection: str | None,
+    image: ImageBody | None = None,
+    id_: str | None = None,
+    state: State | None = None,
+) -> MatchBody:
+    """Return a match as the routes give it."""
+    fields: Mapping[str, Any] = match.to_json()
+    picture = "" if collection is None else handle_of_reference(collection, match.reference)
+    names = name_fields("reference", match.reference)
+    known = {name: fields[name] for name in MatchBody.model_fields if name in fields}
+    return MatchBody(**{**known, **names}, id=id_, state=state, image=image, picture=picture)
+
+
+def decision_body(decision: Decision) -> DecisionBody:
+    """Return a decision as the routes give it."""
+    return DecisionBody(
+        number=decision.number,
+        at=decision.at,
+        decision=decision.decision,
+        query=decision.query or None,
+        reference=decision.reference,
+        fields=dict(decision.fields),
+    )

@@ -1,0 +1,133 @@
+"""One SQLite file for what people decide and what waits for them; it knows no rules."""
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from vit4icd.errors import FormatError, StoreError
+
+__all__ = ["Database"]
+
+_VERSION = 1
+_WAIT_S = 30.0  # for other processes that write
+_SCHEMA = """
+CREATE TABLE decisions (
+  number INTEGER PRIMARY KEY,
+  at TEXT NOT NULL,
+  kind TEXT NOT NULL CHECK (kind IN ('accept', 'reject', 'never', 'undo')),
+  pair TEXT NOT NULL,
+  query TEXT NOT NULL,
+  reference TEXT NOT NULL,
+  fields TEXT NOT NULL
+);
+CREATE INDEX decisions_of_pair ON decisions (pair, number);
+CREATE INDEX decisions_of_query ON decisions (query);
+CREATE INDEX decisions_of_reference ON decisions (reference);
+CREATE TRIGGER decisions_stay BEFORE DELETE ON decisions
+  BEGIN SELECT RAISE(ABORT, 'decisions are only ever added'); END;
+CREATE TRIGGER decisions_keep BEFORE UPDATE ON decisions
+  BEGIN SELECT RAISE(ABORT, 'decisions are only ever added'); END;
+CREATE TABLE findings (
+  id TEXT PRIMARY KEY,
+  at TEXT NOT NULL,
+  state TEXT NOT NULL,
+  collection TEXT NOT NULL,
+  pair TEXT NOT NULL,
+  query TEXT NOT NULL,
+  reference TEXT NOT NULL,
+  level REAL NOT NULL,
+  fields TEXT NOT NULL
+);
+CREATE INDEX findings_by_level ON findings (state, level DESC, id);
+CREATE INDEX findings_of_pair ON findings (pair);
+CREATE INDEX findings_of_query ON findings (query);
+CREATE INDEX findings_of_reference ON findings (reference);
+CREATE TABLE holders (
+  holder BLOB PRIMARY KEY,
+  sha256 TEXT NOT NULL
+);
+CREATE INDEX holders_of_picture ON holders (sha256);
+CREATE TABLE jobs (
+  id TEXT PRIMARY KEY,
+  at TEXT NOT NULL,
+  state TEXT NOT NULL,
+  collection TEXT NOT NULL,
+  fields TEXT NOT NULL
+);
+"""
+
+
+class Database:
+    """The file, open in one connection that threads take turns with.
+
+    What a transaction wrote is on the disk when it ends; several processes may use one file.
+
+    Raises:
+        StoreError: the file cannot be opened.
+        FormatError: it is no such file, or of a newer version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._lock = path, threading.RLock()
+        try:
+            self._connection = sqlite3.connect(
+                path, timeout=_WAIT_S, isolation_level=None, check_same_thread=False
+            )
+        except sqlite3.Error as error:
+            raise StoreError(f"{path} cannot be opened: {error}") from error
+        try:
+            self._prepare()
+        except sqlite3.DatabaseError as error:
+            self._connection.close()
+            raise FormatError(f"{path} is damaged, or no file of the service: {error}") from error
+
+    def read(
+        self, statement: str, values: Sequence[Any] | Mapping[str, Any] = ()
+    ) -> list[tuple[Any, ...]]:
+        """Return the rows that a statement selects."""
+        with self._lock:
+            return self._connection.execute(statement, values).fetchall()
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """Run statements as one: all of them are kept, or none."""
+        with self._lock:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._connection.close()
+
+    def _prepare(self) -> None:
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute("PRAGMA synchronous = FULL")
+        with self.writing():
+            (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+            if version > _VERSION:
+                raise FormatError(
+                    f"{self._path} has format {version}; this version reads up to {_VERSION}: "
+                    "upgrade vit4icd"
+                )
+            if version == 0:
+                for statement in _statements(_SCHEMA):
+                    self._connection.execute(statement)
+                self._connection.execute(f"PRAGMA user_version = {_VERSION}")
+
+
+def _statements(script: str) -> Iterator[str]:
+    text = ""
+    for line in script.strip().splitlines(keepends=True):
+        text += line
+        if sqlite3.complete_statement(text):
+            yield text
+            text = ""

@@ -1,0 +1,198 @@
+"""Bulk additions from .tar files: begun at once, finished later, gone on with after a stop."""
+
+import json
+import secrets
+import tarfile
+import threading
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from vit4icd.errors import Vit4icdError
+from vit4icd.service.database import Database
+from vit4icd.service.library import Adding, Library, New
+from vit4icd.service.previews import Previews
+from vit4icd.service.problems import Problem
+from vit4icd.service.uploads import Limits
+from vit4icd.storage import name_fields
+
+__all__ = ["Job", "Jobs"]
+
+_BATCH = 16  # pictures of one commit
+_MAX_LISTED = 1_000  # pictures left out that a job tells of
+
+State = Literal["waiting", "running", "done", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """One .tar, and how far it is."""
+
+    id: str
+    collection: str
+    state: State
+    at: str
+    n_done: int = 0
+    n_stored: int = 0
+    n_unchanged: int = 0
+    n_skipped: int = 0
+    skipped: tuple[dict[str, str], ...] = ()
+    """The first thousand pictures that were left out, and why."""
+    error: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return {**asdict(self), "skipped": list(self.skipped)}
+
+
+class Jobs:
+    """All jobs: the table of them, the files that wait, and the thread that adds one at a time."""
+
+    def __init__(
+        self,
+        folder: Path,
+        database: Database,
+        library: Library,
+        previews: Previews,
+        *,
+        limits: Limits,
+    ) -> None:
+        self._folder, self._database, self._library = folder, database, library
+        self._previews, self._limits = previews, limits
+        self._wake, self._is_closed = threading.Event(), False
+        folder.mkdir(parents=True, exist_ok=True)
+        self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
+
+    def start(self) -> None:
+        """Begin to work; jobs that a stop interrupted come first."""
+        self._wake.set()
+        self._thread.start()
+
+    def close(self) -> None:
+        """End after the batch in hand; the rest is done when the service starts again."""
+        self._is_closed = True
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def place(self) -> tuple[str, Path]:
+        """Return a name for a new job, and where its .tar is to be written."""
+        id_ = secrets.token_hex(12)
+        return id_, self._file(id_)
+
+    def add(self, id_: str, collection: str) -> Job:
+        """Queue a job whose .tar is written.
+
+        Raises:
+            Problem: the file is no uncompressed .tar.
+        """
+        try:
+            with tarfile.open(self._file(id_), "r:") as archive:
+                archive.next()
+        except (tarfile.TarError, OSError, ValueError) as error:
+            self._file(id_).unlink(missing_ok=True)
+            raise Problem("unsupported_format", f"no uncompressed .tar: {error}") from error
+        at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        job = Job(id=id_, collection=collection, state="waiting", at=at)
+        self._keep(job)
+        self._wake.set()
+        return job
+
+    def get(self, id_: str) -> Job:
+        """Return a job.
+
+        Raises:
+            Problem: there is none of this name.
+        """
+        rows = self._database.read("SELECT fields FROM jobs WHERE id = ?", (id_,))
+        if not rows:
+            raise Problem("not_found", f"there is no job {id_!r}")
+        return _job(rows[0][0])
+
+    def _work(self) -> None:
+        while not self._is_closed:
+            self._wake.wait()
+            self._wake.clear()
+            for job in self._unfinished():
+                if self._is_closed:
+                    return
+                self._run(job)
+
+    def _unfinished(self) -> list[Job]:
+        rows = self._database.read(
+            "SELECT fields FROM jobs WHERE state IN ('waiting', 'running') ORDER BY at, id"
+        )
+        return [_job(fields) for (fields,) in rows]
+
+    def _run(self, job: Job) -> None:
+        job = Job(id=job.id, collection=job.collection, state="running", at=job.at)
+        self._keep(job)
+        try:
+            adding = Adding(
+                shelf=self._library.get(job.collection),
+                previews=self._previews,
+                max_pixels=self._limits.max_pixels,
+            )
+            for batch in self._batches(job.id):
+                if self._is_closed:
+                    return
+                job = _advanced(job, batch, adding)
+                self._keep(job)
+            job = replace(job, state="done")
+        except (Vit4icdError, tarfile.TarError, OSError) as error:
+            job = replace(job, state="failed", error=str(error))
+        self._keep(job)
+        self._file(job.id).unlink(missing_ok=True)
+
+    def _batches(self, id_: str) -> Iterator[list[New]]:
+        batch: list[New] = []
+        with tarfile.open(self._file(id_), "r:") as archive:
+            for member in archive:
+                if not member.isreg():
+                    continue
+                file = archive.extractfile(member)  # into memory; nothing is unpacked
+                assert file is not None
+                data = file.read(self._limits.max_bytes + 1)
+                batch.append(New(member.name.removeprefix("./"), data))
+                if len(batch) == _BATCH:
+                    yield batch
+                    batch = []
+        if batch:
+            yield batch
+
+    def _keep(self, job: Job) -> None:
+        with self._database.writing() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?)",
+                (job.id, job.at, job.state, job.collection, json.dumps(job.to_json())),
+            )
+
+    def _file(self, id_: str) -> Path:
+        return self._folder / f"{id_}.tar"
+
+
+def _job(fields: str) -> Job:
+    read: dict[str, Any] = json.loads(fields)
+    return Job(**{**read, "skipped": tuple(read["skipped"])})
+
+
+def _advanced(job: Job, batch: list[New], adding: Adding) -> Job:
+    """Add a batch, and count what became of it."""
+    results = adding.run(batch)
+    skipped = [
+        name_fields("id", item.id) | {"reason": getattr(result, "reason", "failed"),
+                                      "message": str(result)}
+        for item, result in zip(batch, results, strict=True)
+        if isinstance(result, Exception)
+    ]  # fmt: skip
+    outcomes = [result.outcome for result in results if not isinstance(result, Exception)]
+    return replace(
+        job,
+        n_done=job.n_done + len(batch),
+        n_stored=job.n_stored + outcomes.count("stored"),
+        n_unchanged=job.n_unchanged + outcomes.count("unchanged"),
+        n_skipped=job.n_skipped + len(skipped),
+        skipped=(*job.skipped, *skipped)[:_MAX_LISTED],
+    )

@@ -1,0 +1,130 @@
+"""Small JPEGs of pictures, by content: what the page shows; a collection itself keeps no pixels."""
+
+import hashlib
+import re
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+from jaxtyping import UInt8
+
+from vit4icd.errors import ImageError
+from vit4icd.images import read_image, resize
+from vit4icd.service.database import Database
+from vit4icd.storage import atomic_path
+
+__all__ = ["PREVIEW_SIDE", "Previews", "encode_jpeg", "holder_of", "shrink"]
+
+PREVIEW_SIDE = 1_024
+"""Pixels of a preview's long side, at most."""
+
+_QUALITY = 85
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+Image = UInt8[np.ndarray, "_ _ 3"]
+
+
+class Previews:
+    """A folder of previews, and who holds them.
+
+    ``pictures`` names the folder below which the sources of references may be opened, to show those
+    that were added without the service; None opens nothing.
+    """
+
+    def __init__(
+        self, folder: Path, database: Database, *, pictures: Path | None, max_pixels: int
+    ) -> None:
+        self._folder, self._database, self._max_pixels = folder, database, max_pixels
+        self._pictures = None if pictures is None else pictures.resolve()
+
+    def keep(self, data: bytes, *, holder: bytes | None = None) -> str:
+        """Make the preview of a picture, unless there is one; return the picture's SHA-256.
+
+        Raises:
+            ImageError: no readable picture.
+        """
+        sha256 = hashlib.sha256(data).hexdigest()
+        path = self._path(sha256)
+        if not path.exists():
+            image = read_image(data, max_pixels=self._max_pixels, at_least=PREVIEW_SIDE)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_path(path) as temporary:
+                temporary.write_bytes(encode_jpeg(shrink(image, PREVIEW_SIDE)))
+        if holder is not None:
+            with self._database.writing() as connection:
+                connection.execute("INSERT OR REPLACE INTO holders VALUES (?, ?)", (holder, sha256))
+        return sha256
+
+    def read(self, sha256: str) -> bytes | None:
+        """Return a preview, if there is one."""
+        if not _SHA256.fullmatch(sha256):
+            return None
+        try:
+            return self._path(sha256).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def held_by(self, holder: bytes) -> str | None:
+        """Return which picture somebody holds."""
+        rows = self._database.read("SELECT sha256 FROM holders WHERE holder = ?", (holder,))
+        return str(rows[0][0]) if rows else None
+
+    def from_source(self, source: str, sha256: str) -> bytes | None:
+        """Return the preview of a reference's own file, if it may be opened and is still the same.
+
+        The file must lie, links resolved, below the folder of pictures.
+        """
+        if self._pictures is None or not source:
+            return None
+        try:
+            path = Path(source).resolve(strict=True)
+            if not path.is_relative_to(self._pictures) or not path.is_file():
+                return None
+            data = path.read_bytes()
+            if hashlib.sha256(data).hexdigest() != sha256:
+                return None
+            return self.read(self.keep(data))
+        except (OSError, ValueError, ImageError):
+            return None
+
+    def release(self, holder: bytes) -> None:
+        """Drop a holder, and the preview that nobody needs any more."""
+        sha256 = self.held_by(holder)
+        with self._database.writing() as connection:
+            connection.execute("DELETE FROM holders WHERE holder = ?", (holder,))
+        if sha256 is not None:
+            self.sweep(sha256)
+
+    def sweep(self, sha256: str) -> None:
+        """Delete a preview that no reference, finding or decision needs."""
+        needs = self._database.read(
+            "SELECT 1 FROM holders WHERE sha256 = :it "
+            "UNION ALL SELECT 1 FROM findings WHERE query = :it OR reference = :it "
+            "UNION ALL SELECT 1 FROM decisions WHERE query = :it OR reference = :it LIMIT 1",
+            {"it": sha256},
+        )
+        if not needs and _SHA256.fullmatch(sha256):
+            self._path(sha256).unlink(missing_ok=True)
+
+    def _path(self, sha256: str) -> Path:
+        return self._folder / sha256[:2] / f"{sha256}.jpg"
+
+
+def holder_of(collection: str, id_: str) -> bytes:
+    """Return what a reference holds its preview as."""
+    return b"\0".join((collection.encode(), id_.encode("utf-8", "surrogateescape")))
+
+
+def shrink(image: Image, side: int) -> Image:
+    """Return a picture whose long side has so many pixels at most."""
+    height, width = image.shape[:2]
+    scale = min(1.0, side / max(height, width))
+    if scale == 1.0:
+        return image
+    return resize(image, max(1, round(width * scale)), max(1, round(height * scale)))
+
+
+def encode_jpeg(image: Image) -> bytes:
+    """Return a picture as JPEG."""
+    data: bytes = simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality=_QUALITY)
+    return data

@@ -1,0 +1,216 @@
+"""Pictures of collections: add, look up, list, remove, show; groups of copies among them."""
+
+import asyncio
+import json
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from vit4icd.collection import Record
+from vit4icd.errors import DataError
+from vit4icd.groups import Strictness
+from vit4icd.images import read_image
+from vit4icd.service.access import admin, reader
+from vit4icd.service.answers import (
+    AddAnswer,
+    Basis,
+    CollectionsAnswer,
+    GroupsAnswer,
+    ImageAnswer,
+    ImagesAnswer,
+    RemoveAnswer,
+    image_body,
+)
+from vit4icd.service.duplicates import Grouping
+from vit4icd.service.handles import Reference, handle_of_reference, read_handle
+from vit4icd.service.library import Adding, New, Shelf, sha256_of_bytes
+from vit4icd.service.previews import encode_jpeg, holder_of, shrink
+from vit4icd.service.problems import Problem
+from vit4icd.service.routes.shared import PROBLEMS, Held, Limit, body_of, require_id
+from vit4icd.service.state import State
+
+__all__ = ["preview_of", "router"]
+
+router = APIRouter(prefix="/v1", tags=["pictures"], responses=PROBLEMS)
+
+_CARD_SIDE = 480  # pixels of a small preview
+_MAX_FIELDS = 64  # of metadata
+
+reads, administers = [Depends(reader)], [Depends(admin)]
+
+
+@router.get("/collections", dependencies=reads)
+def list_collections(held: Held) -> CollectionsAnswer:
+    """List the collections that are served."""
+    shelves = held.library.shelves.values()
+    return CollectionsAnswer(collections=[Basis(**shelf.basis()) for shelf in shelves])
+
+
+@router.post(
+    "/collections/{collection}/images", dependencies=administers, status_code=201,
+    openapi_extra={**body_of("image", is_raw=True)},
+)  # fmt: skip
+async def add_image(
+    request: Request,
+    response: Response,
+    held: Held,
+    collection: str,
+    id_: Annotated[
+        str | None, Query(alias="id", description="By default the SHA-256 of the picture.")
+    ] = None,
+    metadata: Annotated[
+        str | None, Query(description='A JSON object of texts, such as {"owner": "me"}.')
+    ] = None,
+) -> AddAnswer:
+    """Add a picture, or replace the one of this id; the same again changes nothing (200).
+
+    When the answer comes, the picture is stored and can be found.
+    """
+    shelf, fields = held.library.get(collection), _metadata(metadata)
+    adding = Adding(shelf=shelf, previews=held.previews, max_pixels=held.config.limits.max_pixels)
+    async with held.uploads.receive(request) as upload:
+        data = upload.only().data
+        name = require_id(sha256_of_bytes(data) if id_ is None else id_)
+        added = await held.do(adding, New(name, data, fields))
+    if added.outcome == "unchanged":
+        response.status_code = 200
+    return AddAnswer(
+        basis=await _basis(shelf),
+        id=added.id,
+        sha256=added.sha256,
+        outcome=added.outcome,
+        picture=handle_of_reference(collection, added.id),
+    )
+
+
+@router.get("/collections/{collection}/images", dependencies=reads)
+def list_images(
+    held: Held, collection: str, after: str | None = None, limit: Limit = 100
+) -> ImagesAnswer:
+    """List pictures by id, a page at a time."""
+    shelf, last = held.library.get(collection), None
+    if after is not None:
+        reference = read_handle(after)
+        if not isinstance(reference, Reference) or reference.collection != collection:
+            raise Problem("invalid_request", "'after' is what 'next' of a page before was")
+        last = reference.id
+    records = shelf.collection.list(after=last, limit=limit)
+    is_full = len(records) == limit
+    return ImagesAnswer(
+        basis=Basis(**shelf.basis()),
+        images=[image_body(collection, record) for record in records],
+        next=handle_of_reference(collection, records[-1].id) if is_full else None,
+    )
+
+
+@router.get("/collections/{collection}/images/{id_:path}", dependencies=reads)
+def get_image(held: Held, collection: str, id_: str) -> ImageAnswer:
+    """Say what is known of a picture."""
+    shelf = held.library.get(collection)
+    record = shelf.collection.get(require_id(id_))
+    return ImageAnswer(basis=Basis(**shelf.basis()), image=image_body(collection, record))
+
+
+@router.delete("/collections/{collection}/images/{id_:path}", dependencies=administers)
+def remove_image(held: Held, collection: str, id_: str) -> RemoveAnswer:
+    """Remove a picture; when the answer comes, it is found no more."""
+    shelf = held.library.get(collection)
+    if not remove(held, shelf, require_id(id_)):
+        raise Problem("not_found", f"the collection {collection!r} has no picture {id_!r}")
+    return RemoveAnswer(basis=Basis(**shelf.basis()), n_removed=1)
+
+
+@router.get("/collections/{collection}/groups", dependencies=reads)
+async def list_groups(
+    held: Held,
+    collection: str,
+    threshold: str = "auto",
+    strictness: Strictness = "clique",
+    after: Annotated[int, Query(ge=0, le=10**9)] = 0,
+    limit: Limit = 100,
+) -> GroupsAnswer:
+    """List groups of copies within the collection, by their descriptors."""
+    shelf = held.library.get(collection)
+    found = await held.do(Grouping(shelf, threshold, strictness), None)
+    page, end = found.groups[after : after + limit], after + limit
+    return GroupsAnswer(
+        basis=await _basis(shelf, found.threshold),
+        groups=[[_shown(id_) for id_ in group] for group in page],
+        n_groups=len(found.groups),
+        next=end if end < len(found.groups) else None,
+    )
+
+
+@router.get(
+    "/images/{picture}/thumbnail", dependencies=reads,
+    responses={200: {"content": {"image/jpeg": {}}, "description": "The preview."}},
+    response_class=Response,
+)  # fmt: skip
+def show_image(
+    held: Held, picture: str, size: Annotated[str, Query(pattern="^(card|full)$")] = "card"
+) -> Response:
+    """Show a picture: 480 pixels along its long side, or up to 1,024 with ``size=full``."""
+    data = preview_of(held, picture)
+    if size == "card":
+        data = encode_jpeg(shrink(read_image(data, at_least=_CARD_SIDE), _CARD_SIDE))
+    return Response(
+        data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=300"}
+    )
+
+
+def preview_of(held: State, picture: str) -> bytes:
+    """Return the preview of a query or a reference.
+
+    Raises:
+        Problem: there is no such picture, or no preview of it.
+    """
+    named = read_handle(picture)
+    if isinstance(named, str):
+        data = held.previews.read(named)
+    else:
+        data = _preview_of_reference(held, named)
+    if data is None:
+        raise Problem("no_preview", "no preview of this picture is kept")
+    return data
+
+
+def remove(held: State, shelf: Shelf, id_: str) -> int:
+    """Remove a picture and the preview that only it held; return how many there were."""
+    n_removed = shelf.collection.remove([id_])
+    held.previews.release(holder_of(shelf.name, id_))
+    return n_removed
+
+
+def _preview_of_reference(held: State, named: Reference) -> bytes | None:
+    shelf = held.library.get(named.collection)
+    sha256 = held.previews.held_by(holder_of(shelf.name, named.id))
+    if sha256 is not None:
+        return held.previews.read(sha256)
+    try:
+        record: Record = shelf.collection.get(named.id)
+    except DataError:
+        return None
+    found = held.previews.read(record.sha256)
+    return found or held.previews.from_source(record.source, record.sha256)
+
+
+async def _basis(shelf: Shelf, threshold: float | None = None) -> Basis:
+    return Basis(**await asyncio.to_thread(shelf.basis, threshold))
+
+
+def _metadata(text: str | None) -> dict[str, str] | None:
+    if text is None:
+        return None
+    try:
+        fields: Any = json.loads(text)
+    except ValueError as error:
+        raise Problem("invalid_request", f"metadata is no JSON: {error}") from error
+    if not isinstance(fields, dict) or not all(isinstance(it, str) for it in fields.values()):
+        raise Problem("invalid_request", "metadata is a JSON object of texts")
+    if len(fields) > _MAX_FIELDS:
+        raise Problem("invalid_request", f"metadata has {_MAX_FIELDS} fields at most")
+    return fields
+
+
+def _shown(id_: str) -> str:
+    return id_.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -1,0 +1,212 @@
+"""The calls of TinEye's MatchEngine, for clients of it, on the first collection that is served.
+
+Pictures are uploaded; ``url`` is not offered. Scores are percentages, as there.
+"""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import JSONResponse
+
+from vit4icd.errors import Vit4icdError
+from vit4icd.service.access import admin, reader
+from vit4icd.service.answers import MatchBody
+from vit4icd.service.comparison import Comparing, Pair
+from vit4icd.service.library import Adding, New, Searching, sha256_of_bytes
+from vit4icd.service.library import Query as Asked
+from vit4icd.service.problems import Problem, problem_of
+from vit4icd.service.routes.images import remove
+from vit4icd.service.routes.shared import Held, body_of, require_id
+from vit4icd.service.state import State
+from vit4icd.service.uploads import Upload
+from vit4icd.storage import name_fields
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/rest", tags=["MatchEngine"])
+
+_PAGE = 1_000
+_NUMBERED = re.compile(r"(images|filepaths)\[(\d{1,3})\]")
+
+reads, administers = [Depends(reader)], [Depends(admin)]
+Work = Callable[[], Awaitable[list[Any]]]
+
+
+@router.post("/add/", dependencies=administers, openapi_extra={**body_of("image")})
+@router.post("/add", dependencies=administers, include_in_schema=False)
+async def rest_add(request: Request, held: Held) -> JSONResponse:
+    """Add ``image`` under ``filepath``, or ``images[0]`` under ``filepaths[0]`` and so on."""
+
+    async def work() -> list[Any]:
+        shelf = held.library.first
+        adding = Adding(
+            shelf=shelf, previews=held.previews, max_pixels=held.config.limits.max_pixels
+        )
+        async with held.uploads.receive(request, n_pictures=held.config.limits.max_parts) as upload:
+            new = [New(require_id(name), data) for name, data in _named(upload).items()]
+            for job in [held.do(adding, one) for one in new]:
+                await job
+        return []
+
+    return await _answer("add", work)
+
+
+@router.post("/search/", dependencies=reads, openapi_extra={**body_of("image")})
+@router.post("/search", dependencies=reads, include_in_schema=False)
+async def rest_search(
+    request: Request,
+    held: Held,
+    min_score: Annotated[float, Query(ge=0, le=100)] = 0.0,
+    limit: Annotated[int, Query(ge=1, le=100)] = 10,
+    check_horizontal_flip: bool = False,
+) -> JSONResponse:
+    """Search ``image``; matches are proven where they can be, and have overlaps then."""
+
+    async def work() -> list[Any]:
+        shelf = held.library.first
+        searching = Searching(
+            shelf=shelf, k=limit, verify=True, flip=check_horizontal_flip,
+            max_pixels=held.config.limits.max_pixels,
+        )  # fmt: skip
+        async with held.uploads.receive(request) as upload:
+            _refuse_urls(upload)
+            picture = upload.only()
+            query = Asked(picture.name or "query", picture.data)
+            found = await held.do(searching, query)
+            answer = await asyncio.to_thread(held.sifting.answer, shelf, query, found, review=True)
+        rows = [_row(match) for match in answer.matches]
+        return [row for row in rows if float(row["score"]) >= min_score]
+
+    return await _answer("search", work)
+
+
+@router.post("/compare/", dependencies=reads, openapi_extra={**body_of("image1", "image2")})
+@router.post("/compare", dependencies=reads, include_in_schema=False)
+async def rest_compare(request: Request, held: Held) -> JSONResponse:
+    """Compare ``image1`` with ``image2``."""
+
+    async def work() -> list[Any]:
+        comparing = Comparing(held.describer, held.config.limits.max_pixels)
+        async with held.uploads.receive(request, n_pictures=2) as upload:
+            _refuse_urls(upload)
+            one, other = upload.named("image1"), upload.named("image2")
+            match = await held.do(comparing, Pair("image1", one.data, "image2", other.data))
+        if not match.is_copy:
+            return []
+        fields = match.to_json()
+        return [_shares(fields["overlap"]) | {"score": _percent(match.probability, match.score)}]
+
+    return await _answer("compare", work)
+
+
+@router.delete("/delete/", dependencies=administers)
+@router.delete("/delete", dependencies=administers, include_in_schema=False)
+@router.post("/delete/", dependencies=administers, include_in_schema=False)
+@router.post("/delete", dependencies=administers, include_in_schema=False)
+async def rest_delete(
+    held: Held, filepath: Annotated[str, Query(min_length=1, max_length=1_024)]
+) -> JSONResponse:
+    """Remove the picture of a ``filepath``."""
+
+    async def work() -> list[Any]:
+        if not await asyncio.to_thread(remove, held, held.library.first, filepath):
+            raise Problem("not_found", f"there is no picture {filepath!r}")
+        return []
+
+    return await _answer("delete", work)
+
+
+@router.get("/count/", dependencies=reads)
+@router.get("/count", dependencies=reads, include_in_schema=False)
+async def rest_count(held: Held) -> JSONResponse:
+    """Count the pictures."""
+
+    async def work() -> list[Any]:
+        return [await asyncio.to_thread(len, held.library.first.collection)]
+
+    return await _answer("count", work)
+
+
+@router.get("/list/", dependencies=reads)
+@router.get("/list", dependencies=reads, include_in_schema=False)
+async def rest_list(
+    held: Held,
+    offset: Annotated[int, Query(ge=0, le=10**9)] = 0,
+    limit: Annotated[int, Query(ge=0, le=10_000)] = 20,
+) -> JSONResponse:
+    """List the filepaths."""
+    return await _answer("list", lambda: asyncio.to_thread(_filepaths, held, offset, limit))
+
+
+@router.get("/ping/", dependencies=reads)
+@router.get("/ping", dependencies=reads, include_in_schema=False)
+async def rest_ping() -> JSONResponse:
+    """Say that the service is there."""
+
+    async def work() -> list[Any]:
+        return []
+
+    return await _answer("ping", work)
+
+
+async def _answer(method: str, work: Work) -> JSONResponse:
+    try:
+        result = await work()
+    except Vit4icdError as error:
+        problem = problem_of(error)
+        fields = {"status": "fail", "error": [problem.detail], "method": method, "result": []}
+        return JSONResponse(fields, status_code=problem.status, headers=problem.headers)
+    return JSONResponse({"status": "ok", "error": [], "method": method, "result": result})
+
+
+def _named(upload: Upload) -> dict[str, bytes]:
+    """Return the pictures by their filepaths; without one, by their SHA-256."""
+    _refuse_urls(upload)
+    if not upload.pictures:
+        raise Problem("invalid_request", "send image, or images[0], images[1] ...")
+    found = {}
+    for part, picture in upload.pictures.items():
+        match = _NUMBERED.fullmatch(part)
+        field = f"filepaths[{match[2]}]" if match else "filepath"
+        found[upload.fields.get(field) or sha256_of_bytes(picture.data)] = picture.data
+    return found
+
+
+def _refuse_urls(upload: Upload) -> None:
+    if any(name.startswith("url") for name in upload.fields):
+        raise Problem("url_not_offered", "this service fetches nothing; upload the picture")
+
+
+def _row(match: MatchBody) -> dict[str, Any]:
+    return {
+        **_shares(match.overlap),
+        "score": _percent(match.probability, match.score),
+        "filepath": match.reference,
+        "overlay": f"/v1/matches/{match.id}/overlay" if match.overlap else None,
+    }
+
+
+def _shares(overlap: object) -> dict[str, str | None]:
+    shares: Mapping[str, float] = overlap if isinstance(overlap, Mapping) else {}
+    return {
+        f"{name}_overlap_percent": f"{100 * shares[key]:.2f}" if key in shares else None
+        for name, key in (("query", "query_share"), ("target", "reference_share"))
+    }
+
+
+def _percent(probability: float | None, score: float) -> str:
+    return f"{100 * min(1.0, max(0.0, score if probability is None else probability)):.2f}"
+
+
+def _filepaths(held: State, offset: int, limit: int) -> list[str]:
+    collection, after, found = held.library.first.collection, None, list[str]()
+    while len(found) < offset + limit:
+        page = collection.list(after=after, limit=min(_PAGE, offset + limit - len(found)))
+        if not page:
+            break
+        found += [name_fields("id", record.id)["id"] for record in page]
+        after = page[-1].id
+    return found[offset:]

@@ -1,0 +1,67 @@
+"""Searches and comparisons of uploaded pictures; a picture is sent, never an address."""
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request
+
+from vit4icd.service import library
+from vit4icd.service.access import reader
+from vit4icd.service.answers import Basis, CompareAnswer, SearchAnswer, match_body
+from vit4icd.service.comparison import Comparing, Pair
+from vit4icd.service.library import Searching
+from vit4icd.service.routes.shared import PROBLEMS, Held, body_of
+
+__all__ = ["router"]
+
+router = APIRouter(
+    prefix="/v1", tags=["search"], responses=PROBLEMS, dependencies=[Depends(reader)]
+)
+
+_SHOWN = 200  # signs of a name that a client gives
+
+
+@router.post("/collections/{collection}/search", openapi_extra={**body_of("image", is_raw=True)})
+async def search(
+    request: Request,
+    held: Held,
+    collection: str,
+    k: Annotated[int, Query(ge=1, le=100, description="Matches, at most.")] = 10,
+    threshold: Annotated[
+        str, Query(max_length=20, description="auto, a precision such as P99, or a score.")
+    ] = "auto",
+    verify: Annotated[bool, Query(description="Try to prove the nearest.")] = False,
+    flip: Annotated[bool, Query(description="Search the mirrored picture too.")] = False,
+    rotate: Annotated[bool, Query(description="Search all eight orientations.")] = False,
+    review: Annotated[
+        bool, Query(description="Keep picture and matches until somebody judged them.")
+    ] = False,
+) -> SearchAnswer:
+    """Find what the picture is a copy of.
+
+    Pairs that were rejected, and references that must never match, are held back and counted.
+    """
+    shelf = held.library.get(collection)
+    kind = Searching(
+        shelf=shelf, k=k, threshold=threshold, verify=verify, flip=flip, rotate=rotate,
+        max_pixels=held.config.limits.max_pixels,
+    )  # fmt: skip
+    async with held.uploads.receive(request) as upload:
+        picture = upload.only()
+        query = library.Query(picture.name[:_SHOWN] or "query", picture.data)
+        found = await held.do(kind, query)
+        return await asyncio.to_thread(held.sifting.answer, shelf, query, found, review=review)
+
+
+@router.post("/compare", openapi_extra={**body_of("query", "reference")})
+async def compare(request: Request, held: Held) -> CompareAnswer:
+    """Say whether one picture is a copy of another, and prove it if that can be done."""
+    comparing = Comparing(held.describer, held.config.limits.max_pixels)
+    async with held.uploads.receive(request, n_pictures=2) as upload:
+        query, reference = upload.named("query"), upload.named("reference")
+        pair = Pair(
+            query.name or "query", query.data, reference.name or "reference", reference.data
+        )
+        match = await held.do(comparing, pair)
+    basis = Basis(fingerprint=held.describer.fingerprint, threshold=comparing.threshold)
+    return CompareAnswer(basis=basis, match=match_body(match, collection=None))

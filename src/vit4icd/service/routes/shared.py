@@ -1,0 +1,43 @@
+"""What the routes have in common: how a picture is sent, what errors look like; it has no route."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from fastapi import Depends, Query
+
+from vit4icd.service.answers import ProblemBody
+from vit4icd.service.problems import MEDIA_TYPE, Problem
+from vit4icd.service.state import State, state_of
+
+__all__ = ["PROBLEMS", "Held", "Limit", "body_of", "require_id"]
+
+Held = Annotated[State, Depends(state_of)]
+Limit = Annotated[int, Query(ge=1, le=1_000)]
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ProblemBody, "description": text, "content": {MEDIA_TYPE: {}}}
+    for status, text in (("4XX", "What is wrong with the request."), ("5XX", "What failed."))
+}
+
+_MAX_ID = 1_024  # bytes
+
+
+def body_of(*names: str, is_raw: bool = False) -> Mapping[str, Any]:
+    """Return the OpenAPI description of a body with pictures in parts of these names."""
+    file = {"type": "string", "format": "binary"}
+    form = {"type": "object", "properties": dict.fromkeys(names, file), "required": [*names]}
+    content: dict[str, Any] = {"multipart/form-data": {"schema": form}}
+    if is_raw:
+        content |= {kind: {"schema": file} for kind in ("image/jpeg", "application/octet-stream")}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def require_id(id_: str) -> str:
+    """Return an id that can be stored.
+
+    Raises:
+        Problem: it is too long, or empty.
+    """
+    if not 0 < len(id_.encode("utf-8", "surrogateescape")) <= _MAX_ID:
+        raise Problem("invalid_request", f"an id has 1 to {_MAX_ID} bytes")
+    return id_

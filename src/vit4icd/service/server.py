@@ -1,0 +1,122 @@
+"""Runs the application on an address, patient with neither slow nor endless heads of requests."""
+
+import asyncio
+import ipaddress
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from vit4icd.errors import ConfigError
+from vit4icd.service.keys import Keys
+
+__all__ = ["HEAD_SECONDS", "is_loopback", "require_safe", "serve", "server_of"]
+
+HEAD_SECONDS = 10.0
+"""Seconds in which the head of a request must have come."""
+
+_MAX_HEAD = 32_768  # bytes
+_STOP_S = 30  # for requests in hand when the service stops
+
+
+class _ImpatientProtocol(H11Protocol):
+    """Closes connections on which no request has begun in time, or which dribble its head."""
+
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._is_between():
+            self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def on_response_complete(self) -> None:
+        self._stop_waiting()
+        super().on_response_complete()
+
+    def _is_between(self) -> bool:
+        cycle: Any = self.cycle
+        return cycle is None or bool(cycle.response_complete)
+
+    def _wait(self) -> None:
+        if self._timer is None:
+            self._timer = self.loop.call_later(HEAD_SECONDS, self._give_up)
+
+    def _stop_waiting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _give_up(self) -> None:
+        self._timer = None
+        if self._is_between() and not self.transport.is_closing():
+            self.transport.close()
+
+
+def serve(app: FastAPI, *, host: str, port: int, on_start: Callable[[int], None]) -> None:
+    """Serve until stopped; tell ``on_start`` the port once connections are accepted.
+
+    On SIGTERM or SIGINT requests in hand are finished, and no new ones are taken.
+    """
+    server_of(app, host=host, port=port, on_start=on_start).run()
+
+
+def server_of(
+    app: FastAPI, *, host: str, port: int, on_start: Callable[[int], None]
+) -> uvicorn.Server:
+    """Return the server of an application, not yet running."""
+    config = uvicorn.Config(
+        app, host=host, port=port, http=_ImpatientProtocol, log_level="warning", access_log=False,
+        h11_max_incomplete_event_size=_MAX_HEAD, timeout_graceful_shutdown=_STOP_S,
+        server_header=False, lifespan="on",
+    )  # fmt: skip
+    return _Server(config, on_start)
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, on_start: Callable[[int], None]) -> None:
+        super().__init__(config)
+        self._on_start = on_start
+
+    async def startup(self, sockets: Any = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_start(self.servers[0].sockets[0].getsockname()[1])
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine reaches an address.
+
+    Example:
+        >>> is_loopback("127.0.0.1"), is_loopback("0.0.0.0")
+        (True, False)
+    """
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def require_safe(host: str, keys: Keys | None) -> None:
+    """Refuse to listen on more than the loopback without keys.
+
+    Raises:
+        ConfigError: so it would be.
+    """
+    if keys is None and not is_loopback(host):
+        raise ConfigError(
+            f"without keys, everybody who reaches {host} could read and remove pictures. Make a "
+            "key (vit4icd serve --make-key admin >> keys.txt) and give --keys keys.txt, or listen "
+            "on 127.0.0.1"
+        )

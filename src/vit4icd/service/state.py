@@ -1,0 +1,173 @@
+"""What a running service holds, opened once and closed once; it answers nothing."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from fastapi import Request
+
+from vit4icd.describer import OnnxDescriber
+from vit4icd.errors import ConfigError, StoreError, Vit4icdError
+from vit4icd.service.access import Access
+from vit4icd.service.database import Database
+from vit4icd.service.decisions import Decisions
+from vit4icd.service.findings import Findings
+from vit4icd.service.jobs import Jobs
+from vit4icd.service.keys import Keys
+from vit4icd.service.library import Library
+from vit4icd.service.metrics import Metrics
+from vit4icd.service.previews import Previews
+from vit4icd.service.problems import Problem
+from vit4icd.service.sessions import Sessions, read_secret
+from vit4icd.service.sifting import Sifting
+from vit4icd.service.uploads import Limits, Uploads
+from vit4icd.service.work import Kind, Work
+
+__all__ = ["ServiceConfig", "State", "state_of"]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServiceConfig:
+    """What is served, and how."""
+
+    collections: Sequence[str]
+    """Places, or NAME=PLACE."""
+    data: Path | None = None
+    """Folder of previews, decisions and jobs; beside the first collection by default."""
+    pictures: Path | None = None
+    """Folder below which the sources of references may be opened, to show them."""
+    host: str = "127.0.0.1"
+    keys: Keys | None = None
+    create: bool = False
+    limits: Limits = field(default_factory=Limits)
+    n_workers: int = 2
+    max_waiting: int = 128
+    """Requests that may wait for the engine; further ones are told to come again (429)."""
+    keep_findings: int = 20_000
+    """Undecided matches that are kept for review; of more, the oldest are forgotten."""
+
+    def __post_init__(self) -> None:
+        if not self.collections:
+            raise ConfigError("name at least one collection to serve")
+        for name in ("n_workers", "max_waiting", "keep_findings"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+
+    @property
+    def folder(self) -> Path:
+        """The folder of what the service itself writes.
+
+        Raises:
+            ConfigError: the collection lies in an object store, and no folder is named.
+        """
+        if self.data is not None:
+            return self.data
+        place = self.collections[0].rpartition("=")[2]
+        if "://" in place:
+            raise ConfigError("a collection in an object store needs a folder: --data DIR")
+        return Path(f"{place.rstrip('/')}.service")
+
+
+class State:
+    """Collections, engine, log of decisions: everything that requests share.
+
+    Raises:
+        ConfigError, StoreError, FormatError, MismatchError: what is to be served cannot be.
+    """
+
+    def __init__(self, config: ServiceConfig, describer: OnnxDescriber) -> None:
+        self.config, self.describer, self.metrics = config, describer, Metrics()
+        self.library = Library.open(config.collections, describer, create=config.create)
+        folder = config.folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            secret = read_secret(folder / "secret")
+        except OSError as error:
+            raise StoreError(f"{folder} cannot be written: {error.strerror}") from error
+        self.access = Access(keys=config.keys, sessions=Sessions(secret), host=config.host)
+        self.database = Database(folder / "review.sqlite")
+        self.decisions, self.findings = Decisions(self.database), Findings(self.database)
+        self.previews = Previews(
+            folder / "previews", self.database, pictures=config.pictures,
+            max_pixels=config.limits.max_pixels,
+        )  # fmt: skip
+        self.sifting = Sifting(
+            decisions=self.decisions, findings=self.findings, previews=self.previews,
+            keep_findings=config.keep_findings,
+        )  # fmt: skip
+        self.uploads = Uploads(config.limits)
+        self.work = Work(
+            n_workers=config.n_workers,
+            max_waiting=config.max_waiting,
+            on_batch=self.metrics.batch.observe,
+        )
+        self.jobs = Jobs(
+            folder / "jobs", self.database, self.library, self.previews, limits=config.limits
+        )
+        self.not_ready: str | None = "starting"
+        self._watch()
+
+    def start(self) -> None:
+        """Load in the background; until then the service says that it is loading."""
+        threading.Thread(target=self._load, name="load", daemon=True).start()
+
+    def close(self) -> None:
+        """Finish what was accepted, and close everything."""
+        self.jobs.close()
+        self.work.close()
+        self.database.close()
+
+    def require_ready(self) -> None:
+        """Refuse work while loading.
+
+        Raises:
+            Problem: the service is not ready.
+        """
+        if self.not_ready is not None:
+            raise Problem("loading", self.not_ready, headers={"Retry-After": "2"})
+
+    async def do(self, kind: Kind[Item, Result], item: Item) -> Result:
+        """Have the engine do a job, with others of its kind.
+
+        Raises:
+            Problem: the queue is full, or the service is loading.
+        """
+        self.require_ready()
+        return await asyncio.wrap_future(self.work.submit(kind, item))
+
+    def _load(self) -> None:
+        try:
+            for shelf in self.library.shelves.values():
+                self.not_ready = f"reading the collection {shelf.name}"
+                shelf.warm_up()
+            self.jobs.start()
+            self.not_ready = None
+        except Vit4icdError as error:
+            self.not_ready = str(error)
+            _log.error("not ready: %s", error)
+
+    def _watch(self) -> None:
+        watch = self.metrics.watch
+        watch("vit4icd_waiting_jobs", "Jobs that wait for the engine.", lambda: self.work.n_waiting)
+        watch("vit4icd_held_bytes", "Bytes of uploads in memory.", lambda: self.uploads.held_bytes)
+        watch("vit4icd_ready", "1 once everything is loaded.", lambda: self.not_ready is None)
+        watch(
+            "vit4icd_images", "Pictures in all collections.",
+            lambda: sum(len(shelf.collection) for shelf in self.library.shelves.values()),
+        )  # fmt: skip
+
+
+def state_of(request: Request) -> State:
+    """Return what the service of a request holds."""
+    state = request.app.state.service
+    assert isinstance(state, State)
+    return state

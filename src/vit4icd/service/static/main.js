@@ -1,0 +1,62 @@
+// Starts the page: views by the address's hash, and the keys.
+
+import { get, logOut } from "./api.js";
+import { $, complain } from "./dom.js";
+import { loadDecisions } from "./decided.js";
+import { MODES } from "./comparison.js";
+import { Queue } from "./queue.js";
+import { Search } from "./search.js";
+
+const queue = new Queue();
+new Search((findings, index) => {
+  location.hash = "#match";
+  show("queue", "search");
+  queue.showSearch(findings, index);
+});
+
+const VIEWS = { search: async () => {}, queue: () => queue.load(), decisions: loadDecisions };
+
+function show(view, current = view) {
+  for (const name of Object.keys(VIEWS)) $(`view-${name}`).hidden = name !== view;
+  for (const link of document.querySelectorAll("nav a")) {
+    if (link.dataset.view === current) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+}
+
+async function follow() {
+  const name = location.hash.slice(1);
+  if (name === "match" && queue.items.length) return;
+  const view = name in VIEWS ? name : "search";
+  show(view);
+  complain("");
+  try {
+    await VIEWS[view]();
+  } catch (problem) {
+    complain(problem.message);
+  }
+}
+
+const KEYS = {
+  j: () => queue.step(1), k: () => queue.step(-1), s: () => queue.step(1), u: () => queue.undo(),
+  a: () => queue.decide("accept"), r: () => queue.decide("reject"),
+  "+": () => queue.comparison.zoomBy(1.4), "=": () => queue.comparison.zoomBy(1.4), "-": () => queue.comparison.zoomBy(1 / 1.4),
+  0: () => queue.comparison.fit(), 1: () => queue.comparison.oneToOne(),
+  ...Object.fromEntries(MODES.map(([mode, , key]) => [key, () => queue.comparison.setMode(mode)])),
+};
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || $("legend").open) return;
+  if (event.target.matches("select, input:not([type=range]):not([type=checkbox])")) return;
+  if (event.key === "?") return $("legend").showModal();
+  if ($("view-queue").hidden || !(event.key in KEYS)) return;
+  event.preventDefault();
+  KEYS[event.key]();
+});
+
+$("legend-button").addEventListener("click", () => $("legend").showModal());
+$("logout")?.addEventListener("click", logOut);
+addEventListener("hashchange", follow);
+follow();
+get("/v1/matches?state=undecided&limit=1").then((page) => queue.count(page.n_all), () => {});
+document.documentElement.dataset.ready = "yes";

@@ -1,0 +1,168 @@
+// Matches one after another: those that wait, or those of the last search.
+
+import { get, post } from "./api.js";
+import { Comparison } from "./comparison.js";
+import { $, complain, el, meta, percent, preview, say } from "./dom.js";
+
+const WORDS = { accept: "accepted", reject: "rejected", never: "never" };
+
+export class Queue {
+  constructor() {
+    this.items = [];
+    this.index = -1;
+    this.done = [];
+    this.next = null;
+    this.isSearch = false;
+    this.comparison = new Comparison($("comparison"), {
+      accept: () => this.decide("accept"), reject: () => this.decide("reject"),
+      never: () => this.decide("never"), skip: () => this.step(1), undo: () => this.undo(),
+    });
+    $("least").addEventListener("input", () => this.filter());
+    $("least").addEventListener("change", () => this.select(this.visible()[0] ?? -1));
+  }
+
+  async load() {
+    this.isSearch = false;
+    const page = await get("/v1/matches?state=undecided&limit=100");
+    this.take(page.findings, page);
+  }
+
+  showSearch(findings, index) {
+    this.isSearch = true;
+    this.take(findings, null);
+    this.select(index);
+  }
+
+  take(findings, page) {
+    this.items = findings;
+    this.next = page ? page.next : null;
+    this.page = page;
+    this.done = [];
+    $("queue-title").textContent = this.isSearch ? `Matches of ${findings[0].query.name}` : "Queue";
+    $("least").closest(".slider-field").hidden = this.isSearch;
+    if (page) this.count(page.n_all);
+    this.filter();
+    this.select(this.visible()[0] ?? -1);
+  }
+
+  count(n) {
+    this.n = n;
+    $("queue-count").textContent = n;
+    $("queue-count").hidden = !n;
+  }
+
+  async more() {
+    if (!this.next || this.isSearch) return;
+    const page = await get(`/v1/matches?state=undecided&limit=100&after=${encodeURIComponent(this.next)}`);
+    const known = new Set(this.items.map((item) => item.id));
+    this.next = page.next;
+    this.items.push(...page.findings.filter((item) => !known.has(item.id)));
+    this.list();
+  }
+
+  least() {
+    return this.isSearch ? -Infinity : $("least").value / 100;
+  }
+
+  visible() {
+    return this.items.flatMap((item, index) => (item.level >= this.least() ? [index] : []));
+  }
+
+  filter() {
+    $("least-shown").textContent = `${$("least").value} %`;
+    if (this.page) {
+      const from = Number($("least").value);
+      const n = this.page.counts.slice(from).reduce((sum, value) => sum + value, 0);
+      const sure = this.page.sums.slice(from).reduce((sum, value) => sum + value, 0);
+      const precise = n ? `, about ${Math.round((100 * sure) / n)} % of them copies` : "";
+      $("live").textContent = `${n} of ${this.page.n_all} matches${precise}`;
+    }
+    this.list();
+  }
+
+  list() {
+    const visible = this.visible();
+    $("queue-empty").hidden = visible.length > 0;
+    $("queue-work").hidden = visible.length === 0;
+    $("list").replaceChildren(...visible.map((index) => this.row(index)));
+  }
+
+  row(index) {
+    const { query, match, level, state } = this.items[index];
+    const judged = state && state !== "undecided";
+    const button = el("button", { type: "button", "aria-label": `${match.reference}, ${percent(level)}${judged ? `, ${state}` : ""}` },
+      el("span", { className: "pair" }, preview(query.picture, ""), preview(match.picture, "")),
+      el("span", {}, el("b", {}, percent(level)), " ", judged ? el("span", { className: `verdict ${state}` }, state) : null,
+        el("small", {}, match.reference)));
+    button.dataset.index = index;
+    if (index === this.index) button.setAttribute("aria-current", "true");
+    button.addEventListener("click", () => this.select(index));
+    return el("li", {}, button);
+  }
+
+  select(index) {
+    this.index = index;
+    for (const button of $("list").querySelectorAll("button")) {
+      const isIt = Number(button.dataset.index) === index;
+      button.toggleAttribute("aria-current", isIt);
+      if (isIt) button.scrollIntoView({ block: "nearest", inline: "nearest" });
+    }
+    const item = this.items[index];
+    if (!item) return;
+    this.comparison.show(item);
+    say(`Match ${index + 1} of ${this.items.length}: ${item.match.reference}, ${percent(item.level)}`);
+    if (index > this.items.length - 10) this.more().catch((problem) => complain(problem.message));
+  }
+
+  step(by) {
+    const visible = this.visible();
+    const at = visible.indexOf(this.index);
+    const to = visible[Math.min(visible.length - 1, Math.max(0, at + by))];
+    if (to !== undefined && to !== this.index) this.select(to);
+    else say("There are no more matches.");
+  }
+
+  async decide(decision) {
+    const item = this.items[this.index];
+    if (!item || meta("may-decide") !== "yes") return;
+    const index = this.index;
+    try {
+      await post("/v1/decisions", { decision, match: item.id });
+    } catch (problem) {
+      complain(problem.message);
+      return;
+    }
+    complain("");
+    this.mark(index, WORDS[decision]);
+    this.done.push([index, decision]);
+    const visible = this.visible();
+    const rest = [...visible.filter((one) => one > index), ...visible.filter((one) => one < index)];
+    const next = rest.find((one) => (this.items[one].state ?? "undecided") === "undecided");
+    this.select(next ?? index);
+    say(`${item.match.reference}: ${WORDS[decision]}`);
+  }
+
+  mark(index, state) {
+    const item = this.items[index];
+    const was = item.state === "undecided", is = state === "undecided";
+    if (this.n !== undefined && was !== is) this.count(Math.max(0, this.n + (is ? 1 : -1)));
+    item.state = state;
+    this.list();
+  }
+
+  async undo() {
+    const last = this.done.pop();
+    if (!last) return say("There is nothing to undo.");
+    const [index, decision] = last;
+    try {
+      const on = decision === "never" ? "reference" : "pair";
+      await post("/v1/decisions", { decision: "undo", match: this.items[index].id, on });
+    } catch (problem) {
+      this.done.push(last);
+      return complain(problem.message);
+    }
+    this.mark(index, "undecided");
+    this.select(index);
+    say(`${this.items[index].match.reference}: undone`);
+  }
+}

@@ -1,0 +1,215 @@
+"""Pictures as they are uploaded, held to limits while they stream; none becomes a file."""
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect, Request
+
+from vit4icd.service.problems import Problem
+
+__all__ = ["Limits", "Picture", "Upload", "Uploads"]
+
+_MAX_NAME = 200  # signs of a file name that are shown
+_PART_BYTES = 65_536  # of a field that is no picture
+_OVERHEAD = 65_536  # bytes that the parts' heads may add to a picture
+_RETRY_S = 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """What uploads may cost."""
+
+    max_bytes: int = 32 * 2**20
+    """Of one picture."""
+    max_pixels: int = 64_000_000
+    max_parts: int = 16
+    """Fields and files of one request."""
+    max_seconds: float = 60.0
+    """That an upload may take."""
+    max_held_bytes: int = 512 * 2**20
+    """Of all pictures that are being uploaded or wait for the engine."""
+    max_tar_bytes: int = 8 * 2**30
+    """Of a .tar of pictures, which is kept in a file until it is added."""
+    max_tar_seconds: float = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An uploaded picture; the name is only ever shown."""
+
+    name: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A request's pictures and fields, by the names of their parts."""
+
+    pictures: Mapping[str, Picture]
+    fields: Mapping[str, str]
+
+    def only(self) -> Picture:
+        """Return the one picture.
+
+        Raises:
+            Problem: none, or several.
+        """
+        if len(self.pictures) != 1:
+            raise Problem(
+                "invalid_request",
+                f"one picture is expected, not {len(self.pictures)}; send it as the body, or as "
+                "the part 'image' of multipart/form-data",
+            )
+        return next(iter(self.pictures.values()))
+
+    def named(self, name: str) -> Picture:
+        """Return the picture of a part.
+
+        Raises:
+            Problem: there is none.
+        """
+        if name not in self.pictures:
+            raise Problem("invalid_request", f"the part {name!r} with a picture is missing")
+        return self.pictures[name]
+
+
+@dataclass(slots=True)
+class Uploads:
+    """What is being uploaded or waits, so that all of it together stays within the limits."""
+
+    limits: Limits
+    held_bytes: int = field(default=0, init=False)
+
+    @asynccontextmanager
+    async def receive(self, request: Request, *, n_pictures: int = 1) -> AsyncIterator[Upload]:
+        """Read a request's pictures; their memory is taken as given back when the block ends.
+
+        Raises:
+            Problem: too large, too slow, too many parts, malformed, or no memory left for it.
+        """
+        lease = _Lease(self)
+        try:
+            async with asyncio.timeout(self.limits.max_seconds):
+                upload = await self._read(request, lease, n_pictures)
+            yield upload
+        except TimeoutError as error:
+            raise Problem(
+                "too_slow", f"an upload may take {self.limits.max_seconds:g} seconds"
+            ) from error
+        except ClientDisconnect as error:
+            raise Problem("invalid_request", "the client hung up") from error
+        finally:
+            lease.end()
+
+    async def spool(self, request: Request, path: Path) -> int:
+        """Write a request's body to a file, piece by piece; return its bytes.
+
+        Raises:
+            Problem: too large, or too slow.
+        """
+        n_bytes = 0
+        try:
+            with path.open("wb") as file:
+                async with asyncio.timeout(self.limits.max_tar_seconds):
+                    async for piece in request.stream():
+                        n_bytes += len(piece)
+                        _require_bytes(n_bytes, self.limits.max_tar_bytes)
+                        await asyncio.to_thread(file.write, piece)
+        except TimeoutError as error:
+            path.unlink()
+            raise Problem("too_slow", "the upload took too long; split it") from error
+        except ClientDisconnect as error:
+            path.unlink()
+            raise Problem("invalid_request", "the client hung up") from error
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        return n_bytes
+
+    async def _read(self, request: Request, lease: "_Lease", n_pictures: int) -> Upload:
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        most = n_pictures * self.limits.max_bytes + _OVERHEAD
+        stream = _bounded(request, lease, most)
+        if kind == "multipart/form-data":
+            return await self._parsed(request, stream, n_pictures)
+        if kind.startswith("image/") or kind in ("application/octet-stream", ""):
+            data = b"".join([piece async for piece in stream])
+            _require_bytes(len(data), self.limits.max_bytes)
+            if not data:
+                raise Problem("empty", "the request has no picture")
+            return Upload({"image": Picture("", data)}, {})
+        raise Problem(
+            "unsupported_format",
+            f"pictures come as multipart/form-data, image/* or octet-stream, not {kind!r}",
+        )
+
+    async def _parsed(
+        self, request: Request, stream: AsyncGenerator[bytes, None], n_pictures: int
+    ) -> Upload:
+        parser = MultiPartParser(
+            request.headers, stream, max_files=n_pictures, max_fields=self.limits.max_parts,
+            max_part_size=_PART_BYTES,
+        )  # fmt: skip
+        parser.spool_max_size = n_pictures * self.limits.max_bytes + _OVERHEAD  # never on disk
+        try:
+            form = await parser.parse()
+        except (MultiPartException, KeyError, UnicodeError, ValueError) as error:
+            message = getattr(error, "message", "the form cannot be read")
+            raise Problem("invalid_request", f"{message}") from error
+        pictures, fields = {}, {}
+        for name, value in form.multi_items():
+            if isinstance(value, UploadFile):
+                data = value.file.read()
+                value.file.close()
+                _require_bytes(len(data), self.limits.max_bytes)
+                pictures[name] = Picture(_shown(value.filename or ""), data)
+            else:
+                fields[name] = value
+        return Upload(pictures, fields)
+
+
+@dataclass(slots=True)
+class _Lease:
+    """The memory that one upload takes."""
+
+    uploads: Uploads
+    n_bytes: int = 0
+
+    def take(self, n_bytes: int) -> None:
+        if self.uploads.held_bytes + n_bytes > self.uploads.limits.max_held_bytes:
+            raise Problem(
+                "busy", "too many pictures are waiting", headers={"Retry-After": str(_RETRY_S)}
+            )
+        self.uploads.held_bytes += n_bytes
+        self.n_bytes += n_bytes
+
+    def end(self) -> None:
+        self.uploads.held_bytes -= self.n_bytes
+        self.n_bytes = 0
+
+
+async def _bounded(request: Request, lease: _Lease, most: int) -> AsyncGenerator[bytes, None]:
+    """Yield the body's pieces; what is announced is not trusted, what comes is counted."""
+    n_bytes = 0
+    async for piece in request.stream():
+        n_bytes += len(piece)
+        _require_bytes(n_bytes, most)
+        lease.take(len(piece))
+        yield piece
+
+
+def _require_bytes(n_bytes: int, most: int) -> None:
+    if n_bytes > most:
+        raise Problem("too_large", f"more than {most} bytes were sent")
+
+
+def _shown(name: str) -> str:
+    """Return the last part of a client's file name, as something to show and nothing else."""
+    last = re.split(r"[/\\]", name)[-1]
+    return "".join(sign for sign in last if sign.isprintable())[-_MAX_NAME:]

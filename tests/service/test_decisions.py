@@ -1,0 +1,169 @@
+"""Decisions: a log that only grows, survives a kill, and keeps rejected pairs away."""
+
+import csv
+import io
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from tests.service.conftest import Serving, add, search
+from vit4icd.service.database import Database
+from vit4icd.service.decisions import Decisions, to_csv
+
+
+def _decide(client: TestClient, **fields: str) -> int:
+    answer = client.post("/v1/decisions", json=fields)
+    assert answer.status_code == 201, answer.text
+    return int(answer.json()["number"])
+
+
+def test_never_returns_a_rejected_pair_whatever_its_name(
+    serving: Serving, pictures: list[Path]
+) -> None:
+    data = pictures[0].read_bytes()
+    with serving() as client:
+        add(client, data, "a.jpg")
+        match = search(client, data, review=True).json()["matches"][0]
+        _decide(client, decision="reject", match=match["id"])
+        found = search(client, data, "other name.jpg").json()
+        assert (found["matches"], found["n_rejected"]) == ([], 1)
+    with serving() as client:  # after a restart, and under another id
+        client.delete("/v1/collections/mine/images/a.jpg")
+        add(client, data, "b.jpg")
+        assert search(client, data).json()["n_rejected"] == 1
+        _decide(client, decision="undo", match=match["id"])
+        assert search(client, data).json()["matches"][0]["reference"] == "b.jpg"
+
+
+def test_keeps_pictures_of_the_negative_list_silent(
+    filled: TestClient, pictures: list[Path]
+) -> None:
+    data = pictures[1].read_bytes()
+    match = search(filled, data, review=True).json()["matches"][0]
+    assert match["reference"] == "001.jpg"
+    _decide(filled, decision="never", match=match["id"])
+    found = search(filled, data).json()
+    assert found["n_never"] == 1
+    assert all(one["reference"] != "001.jpg" for one in found["matches"])
+    sha256 = match["image"]["sha256"]
+    _decide(filled, decision="undo", reference=sha256, on="reference")
+    assert search(filled, data).json()["n_never"] == 0
+
+
+def test_queues_undecided_matches_by_probability(filled: TestClient, pictures: list[Path]) -> None:
+    for path in pictures:
+        search(filled, path.read_bytes(), path.name, review=True, threshold=-1, k=3)
+    queue = filled.get("/v1/matches").json()
+    assert queue["n_all"] == 18 == sum(queue["counts"])
+    levels = [finding["level"] for finding in queue["findings"]]
+    assert levels == sorted(levels, reverse=True)
+    assert sum(queue["sums"]) == pytest.approx(sum(max(0.0, level) for level in levels), abs=0.01)
+    first = queue["findings"][0]["id"]
+    _decide(filled, decision="accept", match=first)
+    assert filled.get("/v1/matches").json()["n_all"] == 17
+    accepted = filled.get("/v1/matches", params={"state": "accepted"}).json()["findings"]
+    assert [finding["id"] for finding in accepted] == [first]
+    seen: set[str] = set()
+    after = None
+    while True:
+        params = {"limit": "5"} | ({"after": after} if after else {})
+        page = filled.get("/v1/matches", params=params).json()
+        seen |= {finding["id"] for finding in page["findings"]}
+        after = page["next"]
+        if after is None:
+            break
+    assert len(seen) == 17
+
+
+def test_forgets_the_oldest_undecided_matches_only(serving: Serving, pictures: list[Path]) -> None:
+    with serving(keep_findings=2) as client:
+        for path in pictures[:4]:
+            add(client, path.read_bytes(), path.name)
+        ids = []
+        for path in pictures[:4]:
+            found = search(client, path.read_bytes(), review=True, k=1).json()
+            ids.append((found["matches"][0]["id"], found["query"]["picture"]))
+            if len(ids) == 1:
+                _decide(client, decision="accept", match=ids[0][0])
+        status = [client.get(f"/v1/matches/{id_}").status_code for id_, _ in ids]
+        assert status == [200, 404, 200, 200]
+        shown = [client.get(f"/v1/images/{it}/thumbnail").status_code for _, it in ids]
+        assert shown == [200] * 4  # each is held by its reference, which is the same picture
+
+
+def test_exports_the_log(filled: TestClient, pictures: list[Path]) -> None:
+    match = search(filled, pictures[0].read_bytes(), "=cmd|calc!A0.jpg", review=True)
+    id_ = match.json()["matches"][0]["id"]
+    _decide(filled, decision="accept", match=id_)
+    _decide(filled, decision="undo", match=id_)
+    exported = filled.get("/v1/decisions/export").json()
+    assert [row["decision"] for row in exported] == ["accept", "undo"]
+    text = filled.get("/v1/decisions", params={"format": "csv"}).text
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert rows[0]["decision"] == "accept"
+    assert rows[0]["query_name"].startswith("'=cmd")
+    assert filled.get("/v1/decisions", params={"order": "newest"}).json()["decisions"] == []
+
+
+def test_escapes_formulas_in_every_cell(tmp_path: Path) -> None:
+    database = Database(tmp_path / "review.sqlite")
+    decisions = Decisions(database)
+    starts = ["=1", "+1", "-1", "@x", "\t=1", "\r=1"]
+    made = [
+        decisions.add("accept", query="a", reference="b", fields={"name": start})
+        for start in starts
+    ]
+    database.close()
+    rows = list(csv.DictReader(io.StringIO(to_csv(made), newline="")))
+    assert [row["name"] for row in rows] == ["'" + start for start in starts]
+
+
+def test_only_ever_adds_to_the_log(tmp_path: Path) -> None:
+    database = Database(tmp_path / "review.sqlite")
+    decisions = Decisions(database)
+    decisions.add("reject", query="a", reference="b")
+    for statement in ("DELETE FROM decisions", "UPDATE decisions SET kind = 'accept'"):
+        with (
+            pytest.raises(sqlite3.IntegrityError, match="only ever added"),
+            database.writing() as c,
+        ):
+            c.execute(statement)
+    assert decisions.rejected("b") == {"a"}
+    database.close()
+
+
+_CHILD = """
+import sys
+from pathlib import Path
+from vit4icd.service.database import Database
+from vit4icd.service.decisions import Decisions
+decisions = Decisions(Database(Path(sys.argv[1])))
+for number in range(100_000):
+    decisions.add("reject", query=f"q{number}", reference="r")
+    print(number, flush=True)
+"""
+
+
+def test_loses_no_decision_to_a_kill(tmp_path: Path) -> None:
+    path = tmp_path / "review.sqlite"
+    for _ in range(3):
+        child = subprocess.Popen(
+            [sys.executable, "-c", _CHILD, str(path)], stdout=subprocess.PIPE, text=True
+        )
+        assert child.stdout is not None
+        told = 0
+        while told < 20:
+            told = int(child.stdout.readline())
+        child.kill()
+        rest = child.stdout.read().split()
+        child.wait()
+        child.stdout.close()
+        told = max([told, *map(int, rest)])
+        database = Database(path)
+        rejected = Decisions(database).rejected("r")
+        database.close()
+        assert {f"q{number}" for number in range(told + 1)} <= rejected
