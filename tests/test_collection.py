@@ -11,6 +11,8 @@ from PIL import Image
 from tests.conftest import make_model, make_pictures
 from vit4icd.collection import AddProgress, Collection, matches_table
 from vit4icd.collection import adding as adding_room
+from vit4icd.collection import memory as memory_room
+from vit4icd.collection.sketches import SketchIndex
 from vit4icd.describer import OnnxDescriber, load_describer
 from vit4icd.errors import (
     ConfigError,
@@ -271,6 +273,45 @@ def test_searches_as_the_obvious_computation_does(
         order = np.argsort(-row)[:7]
         assert [match.reference for match in matches] == [stored.ids[index] for index in order]
         np.testing.assert_allclose([match.similarity for match in matches], row[order], atol=1e-5)
+
+
+def test_finds_the_same_by_sketches(
+    collection: Collection,
+    describer: OnnxDescriber,
+    pictures: Path,
+    rng: np.random.Generator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for start in range(0, 20, 6):
+        collection.add(sorted(pictures.iterdir())[start : start + 6], id_from="name")
+    collection.remove(["007.jpg"])
+    queries = [rng.integers(0, 255, (30, 40, 3)).astype(np.uint8) for _ in range(5)]
+    exact = collection.search(queries, k=7, threshold=-2)
+    monkeypatch.setattr(memory_room, "EXACT_ROWS", 10)
+    opened = Collection.open(collection.uri, describer=describer)
+    for one, other in zip(exact, opened.search(queries, k=7, threshold=-2), strict=True):
+        assert [match.reference for match in one] == [match.reference for match in other]
+        scores = [match.score for match in one]
+        np.testing.assert_allclose([match.score for match in other], scores, atol=1e-6)
+    assert isinstance(opened._memory.newest().blocks[0].descriptors, SketchIndex)
+    assert opened.descriptors().ids == collection.descriptors().ids
+    opened.remove([f"{row:03d}.jpg" for row in range(10)])  # few enough to hold them all again
+    assert _best(opened, pictures / "015.jpg") == "015.jpg"
+    assert not isinstance(opened._memory.newest().blocks[0].descriptors, SketchIndex)
+
+
+def test_passes_over_what_is_removed_while_it_searches(
+    collection: Collection, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory_room, "EXACT_ROWS", 0)
+    collection.add(pictures, id_from="name")
+    held = collection._memory.newest()
+    collection.remove(["003.jpg", "004.jpg"])
+    query = collection.describer.describe_images([read_image(pictures / "003.jpg")])
+    scores, rows = held.nearest(query, 20)
+    assert {name for name, score in zip(held.names(rows[0]), scores[0]) if score == -2} == {
+        "003.jpg", "004.jpg",
+    }  # fmt: skip
 
 
 def test_tells_of_an_empty_collection(collection: Collection, pictures: Path) -> None:

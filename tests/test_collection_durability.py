@@ -21,7 +21,15 @@ import pytest
 from tests.conftest import make_model, make_pictures
 from vit4icd.collection import Collection, Verification
 from vit4icd.collection import adding as adding_room
-from vit4icd.collection.rows import Record, Row, features_in, records_in, to_table, vectors_in
+from vit4icd.collection.rows import (
+    Record,
+    Row,
+    features_in,
+    records_in,
+    sketches_in,
+    to_table,
+    vectors_in,
+)
 from vit4icd.collection.table import Table
 from vit4icd.describer import OnnxDescriber, load_describer
 from vit4icd.errors import ConfigError, DataError, FormatError, Vit4icdError
@@ -125,19 +133,25 @@ def _row(number: int, features: bytes | None = b"") -> Row:
     return Row(record=record, vector=vector, features=features)
 
 
-@pytest.mark.parametrize("column", ["id", "vector", "sha256", "source", "width", "metadata",
-                                    "added", "stamp", "features", "features_check"])  # fmt: skip
+_COLUMNS = (
+    "id", "vector", "sketch", "sketch_check", "sha256", "stamp", "source", "width", "height",
+    "metadata", "added", "features", "features_check", "record_check",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("column", _COLUMNS)
 def test_notices_a_change_in_any_column(column: str, collection: Collection) -> None:
     schema = Table(collection.uri).schema
     rows = to_table([_row(0, b"abc"), _row(1, b"abd"), _row(2, None)], schema)
-    swapped = rows[column].combine_chunks().take(pa.array([2, 0, 1]))
-    if column in ("sha256", "source", "width", "metadata", "added", "stamp"):
-        other = {"width": 7, "metadata": b"{}x", "added": 0}.get(column, b"x" * 32)
-        swapped = pa.array([other] * 3, rows.schema.field(column).type)
-    changed = rows.set_column(rows.column_names.index(column), schema.field(column), swapped)
+    other = {"width": 7, "height": 7, "metadata": b"{}x", "added": 0}.get(column, b"x" * 32)
+    if column in ("sha256", "source", "width", "height", "metadata", "added", "stamp"):
+        changed = pa.array([other] * 3, rows.schema.field(column).type)
+    else:
+        changed = rows[column].combine_chunks().take(pa.array([2, 0, 1]))
+    damaged = rows.set_column(rows.column_names.index(column), schema.field(column), changed)
     with pytest.raises(FormatError, match="damaged"):
-        for read in (vectors_in, records_in, features_in):
-            read(changed)
+        for read in (vectors_in, sketches_in, records_in, features_in):
+            read(damaged)
 
 
 def test_refuses_descriptors_that_are_none(collection: Collection) -> None:

@@ -12,8 +12,10 @@ from vit4icd.collection.rows import (
     features_in,
     pictures_in,
     records_in,
+    sketches_in,
     vectors_in,
 )
+from vit4icd.collection.sketches import sketches_of
 from vit4icd.collection.table import Table
 from vit4icd.errors import FormatError, Vit4icdError
 from vit4icd.overlap import LocalFeatures
@@ -21,6 +23,7 @@ from vit4icd.overlap import LocalFeatures
 __all__ = ["Verification", "verify"]
 
 _UNIT = 0.01  # by which the length of a stored descriptor may differ from 1
+_ROUNDED = 0.1  # share of a sketch that may differ, as another processor rounds otherwise
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +62,7 @@ def _problems(rows: pa.Table, seen: set[bytes]) -> Iterator[str]:
             yield f"the id {decode(id_)!r} stands there twice"
         seen.add(id_)
     yield from _complaint(lambda: _require_unit(rows))
+    yield from _complaint(lambda: _require_sketches(rows))
     yield from _complaint(lambda: records_in(rows))
     yield from _complaint(lambda: _require_features(rows))
 
@@ -79,6 +83,15 @@ def _require_unit(rows: pa.Table) -> None:
         raise FormatError(
             f"the descriptor of {decode(ids[row].as_py())!r} has length {lengths[row]:.3f}, not 1"
         )
+
+
+def _require_sketches(rows: pa.Table) -> None:
+    ids, sketches, _ = sketches_in(rows)
+    expected = sketches_of(vectors_in(rows)[1])
+    wrong = np.flatnonzero((sketches != expected).mean(axis=1) > _ROUNDED)
+    if len(wrong):
+        name = decode(ids[int(wrong[0])].as_py())
+        raise FormatError(f"the sketch of {name!r} is not that of its descriptor")
 
 
 def _require_features(rows: pa.Table) -> None:

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import numpy as np
-
 import vit4icd
 from vit4icd.collection.adding import Adding, AddProgress, AddSummary
 from vit4icd.collection.checking import Verification, verify
@@ -277,13 +275,8 @@ class Collection:
             StoreError: the collection cannot be read.
             FormatError: it is damaged.
         """
-        held = self._memory.newest()
-        parts = [np.empty((0, self.dim), np.float32), *held.arrays]
-        return DescriptorSet(
-            ids=held.ids(),
-            vectors=np.concatenate(parts, dtype=np.float32),
-            fingerprint=self.fingerprint,
-        )
+        ids, vectors = self._memory.descriptors()
+        return DescriptorSet(ids=ids, vectors=vectors, fingerprint=self.fingerprint)
 
     @property
     def dim(self) -> int:

@@ -2,63 +2,83 @@
 
 import threading
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Float32, Int64
 
-from vit4icd.collection.rows import decode
+from vit4icd.collection.rows import VECTOR_COLUMNS, decode, encode, vectors_in
+from vit4icd.collection.sketches import SketchIndex
 from vit4icd.collection.table import Block, Table
 from vit4icd.search import top_k
 
-__all__ = ["Held", "Memory"]
+__all__ = ["EXACT_ROWS", "Held", "Memory", "Nearest"]
 
-_WIDE_ROWS = 262_144  # rows up to which descriptors are held in single precision, to be fast
+EXACT_ROWS = 262_144
+"""Pictures up to which all descriptors are held and compared; beyond, their sketches are."""
+
+_CANDIDATES = 128  # of each query that sketches find and that are compared exactly, at least
+_SPARE = 8  # times as many candidates as are wanted
+
+Nearest = tuple[Float32[np.ndarray, "query k"], Int64[np.ndarray, "query k"]]
+"""The largest inner products of each query, largest first, and their rows."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Held:
-    """One version of a collection's descriptors."""
+    """One version of a collection's descriptors, or of their sketches."""
 
+    table: Table
     version: int
     blocks: tuple[Block, ...]
-    arrays: tuple[Float[np.ndarray, "_ dim"], ...]
-    """The blocks' descriptors: float32, or float16 where there are very many."""
 
     def __len__(self) -> int:
         return sum(map(len, self.blocks))
 
-    def ids(self) -> list[str]:
-        """Return all ids, in the order of the rows."""
-        return [decode(id_) for block in self.blocks for id_ in block.ids.to_pylist()]
-
     def names(self, rows: Int64[np.ndarray, " row"]) -> list[str]:
         """Return the ids of these rows."""
-        ends = np.cumsum([len(block) for block in self.blocks])
-        parts = np.searchsorted(ends, rows, side="right")
+        parts = np.searchsorted(self._ends, rows, side="right")
         return [
-            decode(self.blocks[part].ids[int(row - ends[part])].as_py())
+            decode(self.blocks[part].ids[row - int(self._ends[part])].as_py())
             for part, row in zip(parts.tolist(), rows.tolist(), strict=True)
         ]
 
-    def nearest(
-        self, queries: Float32[np.ndarray, "query dim"], k: int
-    ) -> tuple[Float32[np.ndarray, "query k"], Int64[np.ndarray, "query k"]]:
-        """Return the k largest inner products of each query, and their rows; exact.
+    def nearest(self, queries: Float32[np.ndarray, "query dim"], k: int) -> Nearest:
+        """Return the k nearest rows of each query; fewer where there are fewer.
 
-        Of equal ones the earlier row comes first; fewer than k where there are fewer rows.
+        Exact where descriptors are held. Where sketches are, they find candidates, which are then
+        compared exactly.
         """
-        similarities = np.empty((len(queries), 0), np.float32)
-        rows, start = np.empty((len(queries), 0), np.int64), 0
-        for array in self.arrays:
-            block = np.ascontiguousarray(array, np.float32)
-            found, at = top_k(queries, block, min(k, len(block)))
-            similarities = np.hstack([similarities, found])
-            rows = np.hstack([rows, at + start])
-            order = np.lexsort((rows, -similarities), axis=1)[:, :k]
-            similarities = np.take_along_axis(similarities, order, axis=1)
-            rows = np.take_along_axis(rows, order, axis=1)
-            start += len(block)
-        return similarities, rows
+        is_exact = not any(isinstance(block.descriptors, SketchIndex) for block in self.blocks)
+        n_wanted = k if is_exact else max(_CANDIDATES, _SPARE * k)
+        scores, rows = (
+            np.empty((len(queries), 0), np.float32),
+            np.empty((len(queries), 0), np.int64),
+        )
+        for block, end in zip(self.blocks, self._ends.tolist(), strict=True):
+            found, at = _nearest_in(block, queries, min(n_wanted, len(block)))
+            scores, rows = np.hstack([scores, found]), np.hstack([rows, at + end - len(block)])
+            scores, rows = _best(scores, rows, n_wanted)
+        return (scores, rows) if is_exact else _best(self._similarities(queries, rows), rows, k)
+
+    @cached_property
+    def _ends(self) -> Int64[np.ndarray, " block"]:
+        return np.cumsum([len(block) for block in self.blocks], dtype=np.int64)
+
+    def _similarities(
+        self, queries: Float32[np.ndarray, "query dim"], rows: Int64[np.ndarray, "query candidate"]
+    ) -> Float32[np.ndarray, "query candidate"]:
+        """Return exact inner products; -2 for rows that were removed meanwhile."""
+        distinct, place = np.unique(rows, return_inverse=True)
+        wanted = [encode(name) for name in self.names(distinct)]
+        ids, vectors, _ = vectors_in(self.table.find(wanted, VECTOR_COLUMNS))
+        found = {id_: row for row, id_ in enumerate(ids.to_pylist())}
+        candidates = np.zeros((len(wanted), queries.shape[1]), np.float32)
+        is_there = np.array([id_ in found for id_ in wanted], bool)
+        candidates[is_there] = vectors[[found[id_] for id_ in wanted if id_ in found]]
+        place = place.reshape(rows.shape)
+        scores = np.einsum("qd,qcd->qc", queries, candidates[place])
+        return np.where(is_there[place], scores, np.float32(-2.0))
 
 
 @dataclass(slots=True, eq=False)
@@ -74,15 +94,37 @@ class Memory:
         with self._lock:
             held = self._held
             if held is None or held.version != self.table.version:
-                self._held = held = self._read(held)
+                sketches = self.table.seal().n_rows > EXACT_ROWS
+                version, blocks = self.table.blocks(_by_key(held), sketches=sketches)
+                self._held = held = Held(table=self.table, version=version, blocks=tuple(blocks))
             return held
 
-    def _read(self, held: Held | None) -> Held:
-        kept = dict(zip(held.blocks, held.arrays, strict=True)) if held else {}
-        version, found = self.table.blocks({block.key: block for block in kept})
-        dtype = np.float32 if sum(map(len, found)) <= _WIDE_ROWS else np.float16
-        return Held(
-            version=version,
-            blocks=tuple(found),
-            arrays=tuple(np.asarray(kept.get(block, block.vectors), dtype) for block in found),
-        )
+    def descriptors(self) -> tuple[list[str], Float32[np.ndarray, "row dim"]]:
+        """Return all ids and descriptors, in the order in which they are stored."""
+        _, blocks = self.table.blocks(_by_key(self._held))
+        blocks.reverse()
+        ids: list[str] = []
+        vectors = np.empty((sum(map(len, blocks)), self.table.metadata["dim"]), np.float32)
+        while blocks:  # a block goes as its rows are copied: they are never there twice
+            block = blocks.pop()
+            vectors[len(ids) : len(ids) + len(block)] = block.descriptors
+            ids.extend(map(decode, block.ids.to_pylist()))
+        return ids, vectors
+
+
+def _by_key(held: Held | None) -> dict[str, Block]:
+    return {block.key: block for block in held.blocks} if held else {}
+
+
+def _nearest_in(block: Block, queries: Float32[np.ndarray, "query dim"], k: int) -> Nearest:
+    if isinstance(block.descriptors, SketchIndex):
+        return block.descriptors.nearest(queries, k)
+    return top_k(queries, block.descriptors, k)
+
+
+def _best(
+    scores: Float32[np.ndarray, "query found"], rows: Int64[np.ndarray, "query found"], k: int
+) -> Nearest:
+    """Return the k best of each query; of equal ones the earlier row comes first."""
+    order = np.lexsort((rows, -scores), axis=1)[:, :k]
+    return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)

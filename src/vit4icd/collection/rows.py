@@ -13,12 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float16, Float32
 
+from vit4icd.collection.sketches import Sketches, sketch_bytes, sketches_of
 from vit4icd.errors import FormatError
 from vit4icd.storage import name_fields
 
 __all__ = [
     "RECORD_COLUMNS",
     "SEAL_ID",
+    "SKETCH_COLUMNS",
     "VECTOR_COLUMNS",
     "Record",
     "Row",
@@ -32,6 +34,7 @@ __all__ = [
     "schema_of",
     "seal_in",
     "sealed",
+    "sketches_in",
     "to_table",
     "vectors_in",
 ]
@@ -39,6 +42,7 @@ __all__ = [
 SEAL_ID = b""
 """Id of the one row that is no picture: it says which rows there are."""
 VECTOR_COLUMNS = ["id", "vector", "vector_check"]
+SKETCH_COLUMNS = ["id", "sketch", "sketch_check", "vector_check"]
 RECORD_COLUMNS = [
     "id", "sha256", "stamp", "source", "width", "height", "metadata", "added", "record_check",
 ]  # fmt: skip
@@ -106,6 +110,7 @@ def schema_of(dim: int, metadata: Mapping[str, str]) -> pa.Schema:
     columns: list[tuple[str, pa.DataType]] = [
         ("id", pa.binary()),  # bytes, for paths need not be UTF-8
         ("vector", pa.list_(pa.float16(), dim)),
+        ("sketch", pa.binary(sketch_bytes(dim))),
         ("sha256", pa.binary(32)),
         ("stamp", pa.binary()),
         ("source", pa.binary()),
@@ -115,6 +120,7 @@ def schema_of(dim: int, metadata: Mapping[str, str]) -> pa.Schema:
         ("added", pa.timestamp("us", "UTC")),
         ("features", pa.large_binary()),
         ("vector_check", pa.uint32()),
+        ("sketch_check", pa.uint32()),
         ("record_check", pa.uint32()),
         ("features_check", pa.uint32()),
     ]
@@ -144,10 +150,11 @@ def to_table(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
     """Return rows as columns, each with its checksums."""
     dim = schema.field("vector").type.list_size
     vectors = np.array([row.vector for row in rows], np.float16).reshape(-1, dim)
-    ids = [encode(row.record.id) for row in rows]
+    ids, sketches = [encode(row.record.id) for row in rows], sketches_of(vectors)
     columns: dict[str, Any] = {
         "id": ids,
         "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dim),
+        "sketch": list(map(bytes, sketches)),
         "sha256": [bytes.fromhex(row.record.sha256) for row in rows],
         "stamp": [encode(row.record.stamp) for row in rows],
         "source": [encode(row.record.source) for row in rows],
@@ -156,7 +163,8 @@ def to_table(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
         "metadata": [_metadata(row.record.metadata) for row in rows],
         "added": [row.record.added for row in rows],
         "features": [row.features for row in rows],
-        "vector_check": list(_vector_checks(ids, vectors)),
+        "vector_check": list(_checks(ids, vectors)),
+        "sketch_check": list(_checks(ids, sketches)),
         "record_check": [_record_check(row.record) for row in rows],
         "features_check": [
             None if row.features is None else zlib.crc32(row.features, zlib.crc32(id_))
@@ -197,24 +205,32 @@ def seal_in(table: pa.Table) -> Seal:
 
 
 def vectors_in(table: pa.Table) -> tuple[pa.Array, Vectors, int]:
-    """Return ids, descriptors and the sum of checksums of the pictures among the rows.
+    """Return ids, descriptors and the sum of their checksums, of the pictures among the rows.
 
     Raises:
         FormatError: a row that is not what was written.
     """
     with _whole():
-        ids = table["id"].combine_chunks()
-        dim = table.schema.field("vector").type.list_size
-        vectors: Vectors = table["vector"].combine_chunks().flatten().to_numpy()
-        vectors = vectors.reshape(len(ids), dim)
-        checks = table["vector_check"].to_numpy()
-    names = ids.to_pylist()
-    computed = np.fromiter(_vector_checks(names, vectors), np.uint32, len(names))
-    _require_same(names, checks, computed, "descriptor")
-    pictures = np.array([name != SEAL_ID for name in names], bool)
-    if not pictures.all():
-        ids, vectors, checks = ids.filter(pa.array(pictures)), vectors[pictures], checks[pictures]
-    return ids, vectors, int(checks.sum(dtype=np.uint64))
+        rows = pictures_in(table)
+        ids, dim = rows["id"].combine_chunks(), rows.schema.field("vector").type.list_size
+        vectors = rows["vector"].combine_chunks().flatten().to_numpy().reshape(len(ids), dim)
+    _require_checks(ids.to_pylist(), vectors, rows["vector_check"], "descriptor")
+    return ids, vectors, _total(rows)
+
+
+def sketches_in(table: pa.Table) -> tuple[pa.Array, Sketches, int]:
+    """Return ids, sketches and the sum of checksums of the descriptors, as :func:`vectors_in`.
+
+    Raises:
+        FormatError: a row that is not what was written.
+    """
+    with _whole():
+        rows = pictures_in(table)
+        ids, width = rows["id"].combine_chunks(), rows.schema.field("sketch").type.byte_width
+        data = b"".join(rows["sketch"].to_pylist())
+        sketches = np.frombuffer(data, np.uint8).reshape(len(ids), width)
+    _require_checks(ids.to_pylist(), sketches, rows["sketch_check"], "sketch")
+    return ids, sketches, _total(rows)
 
 
 def pictures_in(table: pa.Table) -> pa.Table:
@@ -231,9 +247,9 @@ def records_in(table: pa.Table) -> list[Record]:
     with _whole():
         rows = table.select(RECORD_COLUMNS).to_pylist()
         records = [_record(row) for row in rows]
-    checks = np.array([row["record_check"] for row in rows], np.uint32)
-    computed = np.array([_record_check(record) for record in records], np.uint32)
-    _require_same([row["id"] for row in rows], checks, computed, "record")
+    for row, record in zip(rows, records, strict=True):
+        if row["record_check"] != _record_check(record):
+            raise _damaged(row["id"], "record")
     return records
 
 
@@ -284,9 +300,9 @@ def _metadata(metadata: Mapping[str, str]) -> bytes:
     return encode(json.dumps(dict(metadata), ensure_ascii=False, sort_keys=True))
 
 
-def _vector_checks(ids: Sequence[bytes], vectors: Vectors) -> Iterator[int]:
-    data = memoryview(vectors.tobytes())
-    size = 2 * vectors.shape[1]
+def _checks(ids: Sequence[bytes], values: np.ndarray) -> Iterator[int]:
+    """Yield the checksum of each id and its row of values."""
+    data, size = memoryview(values.tobytes()), values.itemsize * values.shape[1]
     for row, id_ in enumerate(ids):
         yield zlib.crc32(data[row * size : (row + 1) * size], zlib.crc32(id_))
 
@@ -300,12 +316,17 @@ def _record_check(record: Record) -> int:
     return zlib.crc32(b"\0".join(parts))
 
 
-def _require_same(
-    ids: Sequence[bytes], checks: np.ndarray, computed: np.ndarray, what: str
+def _require_checks(
+    ids: Sequence[bytes], values: np.ndarray, checks: pa.ChunkedArray, what: str
 ) -> None:
-    wrong = np.flatnonzero(checks != computed)
+    computed = np.fromiter(_checks(ids, values), np.uint32, len(ids))
+    wrong = np.flatnonzero(computed != checks.to_numpy())
     if len(wrong):
         raise _damaged(ids[int(wrong[0])], what)
+
+
+def _total(rows: pa.Table) -> int:
+    return int(rows["vector_check"].to_numpy().sum(dtype=np.uint64))
 
 
 def _damaged(id_: bytes, what: str) -> FormatError:

@@ -13,19 +13,24 @@ from pathlib import Path
 from typing import Any
 
 import lance
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from jaxtyping import Float32
 
 from vit4icd.collection.rows import (
     RECORD_COLUMNS,
     SEAL_ID,
+    SKETCH_COLUMNS,
+    VECTOR_COLUMNS,
     Seal,
-    Vectors,
     schema_of,
     seal_in,
     sealed,
+    sketches_in,
     vectors_in,
 )
+from vit4icd.collection.sketches import SketchIndex
 from vit4icd.errors import ConfigError, DataError, FormatError, StoreError, Vit4icdError
 
 __all__ = ["FORMAT_VERSION", "KEPT_FOR", "Block", "File", "Snapshot", "Table"]
@@ -46,14 +51,14 @@ _NOISE = re.compile(r",? /[^ ,]*\.rs:\d+:\d+.*", re.DOTALL)  # places in Lance's
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Block:
-    """The descriptors of one file of the table, checked."""
+    """The descriptors of one file of the table, or their sketches, checked."""
 
     key: str
-    """Changes with the file's content and with what is deleted from it."""
+    """Changes with what is in it."""
     ids: pa.Array
-    vectors: Vectors
+    descriptors: Float32[np.ndarray, "row dim"] | SketchIndex
     total: int
-    """Sum of the rows' checksums."""
+    """Sum of the descriptors' checksums."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -147,7 +152,9 @@ class Table:
             order_by=["id"],
         )  # fmt: skip
 
-    def blocks(self, known: Mapping[str, Block]) -> tuple[int, list[Block]]:
+    def blocks(
+        self, known: Mapping[str, Block] | None = None, *, sketches: bool = False
+    ) -> tuple[int, list[Block]]:
         """Return the newest version and its descriptors; blocks that are known are not read again.
 
         Raises:
@@ -155,8 +162,10 @@ class Table:
         """
         data = self.latest()
         with _explained(self.uri, "read"):
-            blocks = [_block(fragment, known) for fragment in data.get_fragments()]
-        blocks = [block for block in blocks if len(block)]
+            blocks = [
+                (known or {}).get(_key(fragment, sketches)) or _block(fragment, sketches)
+                for fragment in data.get_fragments()
+            ]
         found = Seal(
             n_rows=sum(map(len, blocks)), total=sum(block.total for block in blocks) % 2**64
         )
@@ -166,7 +175,7 @@ class Table:
                 f"{expected.n_rows} that were added: files are damaged or missing; "
                 "restore a snapshot or a copy"
             )
-        return int(data.version), blocks
+        return int(data.version), [block for block in blocks if len(block)]
 
     def upsert(self, rows: pa.Table) -> None:
         """Add rows, in place of those that have their ids; when it returns, they are stored."""
@@ -253,7 +262,7 @@ class Table:
         data = self.latest()
         with _explained(self.uri, "read"):
             return [
-                File(self.uri, _key(fragment).split()[0], fragment)
+                File(self.uri, _key(fragment, False).split()[0], fragment)
                 for fragment in data.get_fragments()
             ]
 
@@ -346,15 +355,20 @@ def _metadata_in(schema: pa.Schema, uri: str) -> Mapping[str, Any]:
     return metadata
 
 
-def _block(fragment: lance.LanceFragment, known: Mapping[str, Block]) -> Block:
-    key = _key(fragment)
-    if key in known:
-        return known[key]
-    ids, vectors, total = vectors_in(fragment.to_table(columns=["id", "vector", "vector_check"]))
-    return Block(key=key, ids=ids, vectors=vectors, total=total)
+def _block(fragment: lance.LanceFragment, sketches: bool) -> Block:
+    table = fragment.to_table(columns=SKETCH_COLUMNS if sketches else VECTOR_COLUMNS)
+    descriptors: Float32[np.ndarray, "row dim"] | SketchIndex
+    if sketches:
+        ids, codes, total = sketches_in(table)
+        descriptors = SketchIndex(codes)
+    else:
+        ids, vectors, total = vectors_in(table)
+        descriptors = vectors.astype(np.float32)
+    return Block(key=_key(fragment, sketches), ids=ids, descriptors=descriptors, total=total)
 
 
-def _key(fragment: lance.LanceFragment) -> str:
+def _key(fragment: lance.LanceFragment, sketches: bool) -> str:
+    """Return a name that changes with the file's content and with what is deleted from it."""
     files, deletion = fragment.metadata.files, fragment.metadata.deletion_file
     deleted = "" if deletion is None else f"{deletion.read_version}-{deletion.id}"
-    return " ".join([*(file.path for file in files), deleted])
+    return " ".join([*(file.path for file in files), deleted, "sketches" * sketches])
