@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 from tests.conftest import make_model, make_pictures
 from vit4icd.describer import load_describer
 from vit4icd.service import ServiceConfig, create_app, server
+from vit4icd.service.library import Added, Adding, New
 from vit4icd.storage import read_model_card, write_model_card
 
 ADDRESS = "http://127.0.0.1:8400"
@@ -63,9 +64,10 @@ def client(serving: Serving) -> Iterator[TestClient]:
 @pytest.fixture
 def filled(client: TestClient, pictures: list[Path]) -> TestClient:
     """A client of six pictures, 000.jpg to 005.jpg."""
-    for path in pictures:
-        added = add(client, path.read_bytes(), path.name)
-        assert added.status_code == 201, added.text
+    held = client.app.state.service  # type: ignore[attr-defined]
+    adding = Adding(shelf=held.library.first, previews=held.previews, max_pixels=1_000_000)
+    added = adding.run([New(path.name, path.read_bytes()) for path in pictures])
+    assert [one.outcome for one in added if isinstance(one, Added)] == ["stored"] * len(pictures)
     return client
 
 

@@ -3,6 +3,7 @@
 import io
 import json
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -49,6 +50,16 @@ def test_says_with_every_answer_what_it_rests_on(filled: TestClient, pictures: l
     assert after["version"] > before["version"]
     assert after["fingerprint"] == before["fingerprint"]
     assert (after["threshold"], after["n_images"]) == (0.5, 5)
+
+
+@pytest.mark.parametrize("id_", ["a/b", "x y", "é🐈", "?x=1#y", "&"])
+def test_finds_pictures_under_their_ids_in_addresses(
+    filled: TestClient, pictures: list[Path], id_: str
+) -> None:
+    add(filled, pictures[0].read_bytes(), id_)
+    path = f"/v1/collections/mine/images/{quote(id_, safe='')}"
+    assert filled.get(path).json()["image"]["id"] == id_
+    assert filled.delete(path).json()["n_removed"] == 1
 
 
 def test_lists_all_pictures_page_by_page(filled: TestClient) -> None:
@@ -195,8 +206,13 @@ def test_lives_before_it_is_ready_and_says_what_it_waits_for(client: TestClient)
 
 
 def test_counts_requests_by_route_for_monitors(filled: TestClient) -> None:
+    for _ in range(3):
+        assert filled.get("/v1/collections/mine/images/004.jpg").status_code == 200
+    assert search(filled, b"no picture").status_code == 415
     text = filled.get("/metrics").text
-    assert 'route="/v1/collections/{collection}/images",status="201"} 6.0' in text
+    route = 'route="/v1/collections/{collection}/images/{id_:path}"'
+    assert f'vit4icd_requests_total{{method="GET",{route},status="200"}} 3.0' in text
+    assert 'route="/v1/collections/{collection}/search",status="415"} 1.0' in text
     assert "vit4icd_images 6.0" in text
     assert "vit4icd_waiting_jobs 0.0" in text
     assert "vit4icd_batch_jobs_count" in text

@@ -31,6 +31,7 @@ __all__ = [
     "QueryBody",
     "QueueAnswer",
     "RemoveAnswer",
+    "RestAnswer",
     "SearchAnswer",
     "decision_body",
     "image_body",
@@ -189,6 +190,15 @@ class JobAnswer(BaseModel):
     n_skipped: int
     skipped: list[dict[str, str]]
     error: str | None
+
+
+class RestAnswer(BaseModel):
+    """An answer in the form of MatchEngine."""
+
+    status: Literal["ok", "fail"]
+    error: list[str]
+    method: str
+    result: list[Any]
 
 
 class FindingBody(BaseModel):

@@ -90,10 +90,7 @@ def list_images(
     """List pictures by id, a page at a time."""
     shelf, last = held.library.get(collection), None
     if after is not None:
-        reference = read_handle(after)
-        if not isinstance(reference, Reference) or reference.collection != collection:
-            raise Problem("invalid_request", "'after' is what 'next' of a page before was")
-        last = reference.id
+        last = _reference(after).id
     records = shelf.collection.list(after=last, limit=limit)
     is_full = len(records) == limit
     return ImagesAnswer(
@@ -117,6 +114,25 @@ def remove_image(held: Held, collection: str, id_: str) -> RemoveAnswer:
     shelf = held.library.get(collection)
     if not remove(held, shelf, require_id(id_)):
         raise Problem("not_found", f"the collection {collection!r} has no picture {id_!r}")
+    return RemoveAnswer(basis=Basis(**shelf.basis()), n_removed=1)
+
+
+@router.get("/images/{picture}", dependencies=reads)
+def get_picture(held: Held, picture: str) -> ImageAnswer:
+    """Say what is known of a picture, by its opaque name: whatever its id is."""
+    reference = _reference(picture)
+    shelf = held.library.get(reference.collection)
+    record = shelf.collection.get(reference.id)
+    return ImageAnswer(basis=Basis(**shelf.basis()), image=image_body(shelf.name, record))
+
+
+@router.delete("/images/{picture}", dependencies=administers)
+def remove_picture(held: Held, picture: str) -> RemoveAnswer:
+    """Remove a picture, by its opaque name."""
+    reference = _reference(picture)
+    shelf = held.library.get(reference.collection)
+    if not reference.id or not remove(held, shelf, reference.id):
+        raise Problem("not_found", "there is no picture of this name")
     return RemoveAnswer(basis=Basis(**shelf.basis()), n_removed=1)
 
 
@@ -192,6 +208,13 @@ def _preview_of_reference(held: State, named: Reference) -> bytes | None:
         return None
     found = held.previews.read(record.sha256)
     return found or held.previews.from_source(record.source, record.sha256)
+
+
+def _reference(picture: str) -> Reference:
+    named = read_handle(picture)
+    if not isinstance(named, Reference):
+        raise Problem("not_found", "there is no picture of this name in a collection")
+    return named
 
 
 async def _basis(shelf: Shelf, threshold: float | None = None) -> Basis:

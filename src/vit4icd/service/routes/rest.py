@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 
 from vit4icd.errors import Vit4icdError
 from vit4icd.service.access import admin, reader
-from vit4icd.service.answers import MatchBody
+from vit4icd.service.answers import MatchBody, RestAnswer
 from vit4icd.service.comparison import Comparing, Pair
 from vit4icd.service.library import Adding, New, Searching, sha256_of_bytes
 from vit4icd.service.library import Query as Asked
@@ -26,7 +26,12 @@ from vit4icd.storage import name_fields
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/rest", tags=["MatchEngine"])
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"model": RestAnswer},
+    "4XX": {"description": "What is wrong, in the form of MatchEngine or as a problem."},
+    "5XX": {"description": "What failed."},
+}
+router = APIRouter(prefix="/rest", tags=["MatchEngine"], responses=_ANSWERS)
 
 _PAGE = 1_000
 _NUMBERED = re.compile(r"(images|filepaths)\[(\d{1,3})\]")

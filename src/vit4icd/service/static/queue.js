@@ -104,8 +104,11 @@ export class Queue {
     this.index = index;
     for (const button of $("list").querySelectorAll("button")) {
       const isIt = Number(button.dataset.index) === index;
-      button.toggleAttribute("aria-current", isIt);
-      if (isIt) button.scrollIntoView({ block: "nearest", inline: "nearest" });
+      if (!isIt) button.removeAttribute("aria-current");
+      else {
+        button.setAttribute("aria-current", "true");
+        button.scrollIntoView({ block: "nearest", inline: "nearest" });
+      }
     }
     const item = this.items[index];
     if (!item) return;

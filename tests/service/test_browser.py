@@ -1,0 +1,378 @@
+"""The review page in a real browser: search, compare, judge, undo, and find it all again."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.service.conftest import until
+from vit4icd.images import read_image, write_image
+
+CHROMIUM = (
+    os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+)
+DEMO = Path(__file__).parents[2] / "src" / "vit4icd" / "demo"
+QUERY = DEMO / "queries" / "q08.jpg"  # a part of nuthatch.jpg, sharpened
+FLAGS = [
+    "--no-sandbox",  # for containers, where it cannot be set up
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-dev-shm-usage",
+    "--disable-sync",
+    "--no-first-run",
+]
+SECONDS = 30_000.0  # milliseconds that a step may take on a busy machine
+NASTY = "<img src=x onerror=document.title=1>&'<script>document.title=2<.jpg"
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt-get install chromium"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five photographs as a collection: one is there twice, one has a nasty name."""
+    folder = tmp_path_factory.mktemp("library")
+    photographs = folder / "photographs"
+    photographs.mkdir()
+    for name in ("astronaut.jpg", "brook.jpg", "nuthatch.jpg"):
+        shutil.copy(DEMO / "photographs" / name, photographs)
+    shutil.copy(DEMO / "photographs" / "wine.jpg", photographs / "<b>wine.jpg")
+    again = read_image(DEMO / "photographs" / "nuthatch.jpg")
+    write_image(photographs / "again.jpg", again, suffix=".jpg", quality=40)
+    words = ["index", "add", folder / "demo", photographs, "--id-from", "name", "--threads", "1"]
+    subprocess.run([sys.executable, "-m", "vit4icd", *map(str, words), "--quiet"], check=True)
+    return folder
+
+
+Starter = Callable[..., str]
+
+
+@pytest.fixture
+def start(library: Path, tmp_path: Path) -> Iterator[Starter]:
+    """Starts ``vit4icd serve``, in place of the one that ran before; returns its address."""
+    running: list[subprocess.Popen[str]] = []
+
+    def stop() -> None:
+        for process in running:
+            process.terminate()
+            assert process.wait(60) == 0
+            assert process.stderr is not None
+            process.stderr.close()
+        running.clear()
+
+    def begin(*words: str) -> str:
+        stop()
+        options = ["--port", "0", "--threads", "1", "--data", str(tmp_path / "data")]
+        place = str(library / "demo")
+        command = [sys.executable, "-m", "vit4icd", "serve", place, *options, *words]
+        pictures = ["--pictures", str(library / "photographs")]
+        process = subprocess.Popen(command + pictures, stderr=subprocess.PIPE, text=True)
+        running.append(process)
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        assert "serving on" in line, line
+        return line.split()[-1]
+
+    yield begin
+    stop()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page that fails on any error of a script, and on any request to elsewhere."""
+    context = browser.new_context(viewport={"width": 1280, "height": 860}, reduced_motion="reduce")
+    opened = context.new_page()
+    opened.set_default_timeout(SECONDS)
+    expect.set_options(timeout=SECONDS)
+    wrong: list[str] = []
+    opened.on("pageerror", lambda error: wrong.append(str(error)))
+    opened.on(
+        "console", lambda line: wrong.append(line.text) if "Security Policy" in line.text else None
+    )
+    opened.on(
+        "request",
+        lambda request: (
+            None
+            if request.url.startswith(("http://127.0.0.1:", "blob:http://127.0.0.1:"))
+            else wrong.append(request.url)
+        ),
+    )
+    yield opened
+    context.close()
+    assert wrong == []
+
+
+def _open(page: Page, address: str) -> None:
+    page.goto(address)
+    page.wait_for_selector("html[data-ready=yes]")
+    until(lambda: page.request.get(f"{address}readyz").ok)
+
+
+def _search(page: Page, picture: Path | dict[str, object], title: str) -> None:
+    page.set_input_files("#file", picture)  # type: ignore[arg-type]
+    expect(page.locator("#result-title")).to_have_text(title)
+
+
+def _nasty(path: Path) -> dict[str, object]:
+    return {"name": NASTY, "mimeType": "image/jpeg", "buffer": path.read_bytes()}
+
+
+def test_searches_compares_and_judges(start: Starter, page: Page) -> None:
+    address = start()
+    _open(page, address)
+    assert page.title() == "Review · vit4icd"
+    _search(page, QUERY, "2 matches")
+    expect(page.locator(".cards")).to_contain_text("nuthatch.jpg")
+    expect(page.locator(".card").first).to_contain_text("copy")
+    expect(page.locator(".card").first).to_contain_text("of the reference")
+    page.locator(".card").first.click()
+    expect(page.locator("#queue-title")).to_have_text("Matches of q08.jpg")
+    _compare_in_every_mode(page)
+    _judge(page)
+    address = start()  # again, on the same data
+    _open(page, address)
+    expect(page.locator("#queue-count")).to_be_hidden()
+    _search(page, QUERY, "One match")
+    expect(page.locator("#result-note")).to_have_text("1 held back: rejected before.")
+    expect(page.locator(".card .accepted")).to_have_text("accepted")
+    page.get_by_role("link", name="Decisions").click()
+    expect(page.locator("#decided li")).to_have_count(2)
+    page.locator("#decided li", has_text="reject").get_by_role("button").click()
+    expect(page.locator("#decided li")).to_have_count(1)
+    page.locator("nav a[data-view=search]").click()
+    _search(page, QUERY, "2 matches")
+
+
+def _compare_in_every_mode(page: Page) -> None:
+    """Look at what each mode draws, not only at its button."""
+    stage = page.locator(".stage")
+    expect(stage.locator("polygon:not(.under)")).to_have_count(2)  # one on each picture
+    page.keyboard.press("l")
+    expect(stage.locator(".divider")).to_be_visible()
+    box = stage.bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + box["width"] / 4, box["y"] + box["height"] / 2)
+    clip = stage.locator(".pane > div:has(img) >> nth=1").evaluate("it => it.style.clipPath")
+    assert float(clip.split()[-1].rstrip("px)")) == pytest.approx(box["width"] / 4, abs=2)
+    page.keyboard.press("d")
+    blend = stage.locator(".blend")
+    assert blend.evaluate("it => getComputedStyle(it).mixBlendMode") == "difference"
+    assert "matrix3d" in blend.locator("img").evaluate("it => it.style.transform")
+    page.keyboard.press("f")
+    tag = stage.locator(".tag")
+    for _ in range(2):  # it goes on by itself
+        expect(tag).to_have_text("query")
+        expect(tag).to_have_text("reference")
+    page.keyboard.press("o")
+    expect(stage.locator("polygon:not(.under)")).to_have_count(1)
+    page.locator("#knob").fill("30")
+    veil = stage.locator(".pane > div:has(img) >> nth=1")
+    assert veil.evaluate("it => it.style.opacity") == "0.3"
+    page.keyboard.press("b")
+    page.keyboard.press("1")
+    expect(page.locator(".tools .end span")).to_have_text("100 %")
+    scales = page.evaluate(
+        "() => [...document.querySelectorAll('.stage .plane')].map("
+        "it => Number(it.style.transform.match(/scale\\(([^)]+)\\)/)[1]))"
+    )
+    assert scales[0] == pytest.approx(1.0, abs=1e-6)
+    page.keyboard.press("0")
+    expect(page.locator(".tools .end span")).to_have_text("fit")
+
+
+def _judge(page: Page) -> None:
+    rows = page.locator("#list button")
+    expect(rows).to_have_count(2)
+    page.keyboard.press("j")
+    expect(rows.nth(1)).to_have_attribute("aria-current", "true")
+    page.keyboard.press("k")
+    page.keyboard.press("a")
+    expect(rows.nth(0)).to_contain_text("accepted")
+    expect(rows.nth(1)).to_have_attribute("aria-current", "true")
+    page.keyboard.press("r")
+    expect(rows.nth(1)).to_contain_text("rejected")
+    page.keyboard.press("u")
+    expect(rows.nth(1)).not_to_contain_text("rejected")
+    expect(page.locator("#status")).to_contain_text("undone")
+    page.locator("[data-act=reject]").click()
+    expect(rows.nth(1)).to_contain_text("rejected")
+
+
+def test_goes_through_the_queue_by_keys_and_threshold(start: Starter, page: Page) -> None:
+    _open(page, start())
+    for name, title in (("q01", "One match"), ("q08", "2 matches")):
+        _search(page, DEMO / "queries" / f"{name}.jpg", title)
+    page.locator("nav a[data-view=queue]").click()
+    rows = page.locator("#list button")
+    expect(rows).to_have_count(3)
+    expect(page.locator("#live")).to_contain_text("3 of 3 matches")
+    for least in ("50", "99"):
+        page.locator("#least").fill(least)
+        shown = rows.count()
+        expect(page.locator("#live")).to_contain_text(f"{shown} of 3 matches")
+    page.locator("#least").fill("0")
+    page.keyboard.press("?")
+    expect(page.locator("#legend")).to_be_visible()
+    page.keyboard.press("a")  # means nothing while the legend is open
+    page.keyboard.press("Escape")
+    expect(page.locator("#queue-count")).to_have_text("3")
+    page.keyboard.press("s")
+    expect(rows.nth(1)).to_have_attribute("aria-current", "true")
+    page.locator("[data-act=never]").click()
+    expect(page.locator("#queue-count")).to_have_text("2")
+    page.locator("nav a[data-view=decisions]").click()
+    expect(page.locator("#negatives li")).to_have_count(1)
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Export CSV").click()
+    assert "never" in download.value.path().read_text()
+
+
+def test_shows_nasty_names_as_text(start: Starter, page: Page) -> None:
+    _open(page, start())
+    _search(page, _nasty(DEMO / "photographs" / "wine.jpg"), "One match")
+    expect(page.locator("#query-name")).to_have_text(NASTY)
+    expect(page.locator(".card")).to_contain_text("<b>wine.jpg")
+    page.locator(".card").click()
+    expect(page.locator("#queue-title")).to_contain_text(NASTY)
+    page.keyboard.press("a")
+    page.locator("nav a[data-view=decisions]").click()
+    expect(page.locator("#decided li")).to_contain_text(NASTY)
+    assert page.title() == "Review · vit4icd"
+    assert page.locator("main img[src=x], main script").count() == 0
+
+
+def test_says_what_is_wrong_with_a_picture(start: Starter, page: Page) -> None:
+    _open(page, start())
+    file = {"name": "x.jpg", "mimeType": "image/jpeg", "buffer": b"no picture"}
+    page.set_input_files("#file", file)  # type: ignore[arg-type]
+    expect(page.locator("#problem")).to_contain_text("not a picture")
+    _search(page, QUERY, "2 matches")
+    expect(page.locator("#problem")).to_be_hidden()
+
+
+def test_takes_pictures_that_are_dropped_or_pasted(start: Starter, page: Page) -> None:
+    _open(page, start())
+    data = list((DEMO / "queries" / "q01.jpg").read_bytes())
+    for event in ("drop", "paste"):
+        page.evaluate(
+            """([event, data]) => {
+              const transfer = new DataTransfer();
+              const bytes = new Uint8Array(data);
+              transfer.items.add(new File([bytes], `${event}.jpg`, {type: "image/jpeg"}));
+              const options = {bubbles: true, dataTransfer: transfer, clipboardData: transfer};
+              document.dispatchEvent(event === "drop"
+                ? new DragEvent(event, options) : new ClipboardEvent(event, options));
+            }""",
+            [event, data],
+        )
+        expect(page.locator("#query-name")).to_have_text(f"{event}.jpg")
+        expect(page.locator("#result-title")).to_have_text("One match")
+
+
+@pytest.mark.parametrize("width", [360, 768, 1280, 2560])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_fits_every_screen(start: Starter, browser: Browser, width: int, scheme: str) -> None:
+    context = browser.new_context(
+        viewport={"width": width, "height": 800},
+        color_scheme="dark" if scheme == "dark" else "light",
+    )
+    page = context.new_page()
+    page.set_default_timeout(SECONDS)
+    _open(page, start())
+    _search(page, QUERY, "2 matches")
+    for act in ("nothing", "open", "decisions"):
+        if act == "open":
+            page.locator(".card").first.click()
+            page.wait_for_selector(".stage polygon")
+        elif act == "decisions":
+            page.locator("nav a[data-view=decisions]").click()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, act
+        assert page.evaluate(_CONTRAST) == [], act
+    context.close()
+
+
+# Text whose contrast with what lies behind it is below 4.5 : 1 (WCAG 2.2, 1.4.3).
+_CONTRAST = """() => {
+  const light = (colour) => {
+    const [r, g, b] = colour.match(/[\\d.]+/g).slice(0, 3).map((value) => value / 255)
+      .map((value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const opaque = (node) => {
+    for (let it = node; it; it = it.parentElement) {
+      const colour = getComputedStyle(it).backgroundColor;
+      if (!/, 0\\)$/.test(colour)) return colour.startsWith("rgba") ? null : colour;
+    }
+    return "rgb(255, 255, 255)";
+  };
+  const bad = [];
+  for (const node of document.querySelectorAll("body *")) {
+    const text = [...node.childNodes].some((it) => it.nodeType === 3 && it.data.trim());
+    const isExempt = node.disabled || node.closest(".stage, .skip-link");
+    if (!text || !node.checkVisibility() || isExempt) continue;
+    const behind = opaque(node);
+    if (behind === null) continue;
+    const [a, b] = [light(getComputedStyle(node).color), light(behind)].sort((x, y) => y - x);
+    if ((a + 0.05) / (b + 0.05) < 4.5) bad.push(`${node.className} ${node.textContent}`);
+  }
+  return bad;
+}"""
+
+
+def test_can_be_used_by_keyboard_and_read_aloud(start: Starter, page: Page) -> None:
+    _open(page, start())
+    page.keyboard.press("Tab")
+    expect(page.locator(".skip-link")).to_be_focused()
+    for role in ("banner", "navigation", "main"):
+        expect(page.get_by_role(role)).to_have_count(1)
+    _search(page, QUERY, "2 matches")
+    page.locator(".card").first.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#view-queue")).to_be_visible()
+    nameless = page.evaluate(
+        """() => [...document.querySelectorAll("button, input, select, a")].filter((it) =>
+          it.checkVisibility() && it.type !== "hidden" && !it.innerText
+          && !it.getAttribute("aria-label") && !(it.labels && it.labels.length)
+        ).map((it) => it.outerHTML)"""
+    )
+    assert nameless == []
+    assert page.locator("img:not([alt])").count() == 0
+    expect(page.locator("#status")).to_contain_text("Match 1 of 2")
+
+
+def test_logs_in_with_a_key(start: Starter, page: Page, tmp_path: Path) -> None:
+    made = subprocess.run(
+        [sys.executable, "-m", "vit4icd", "serve", "--make-key", "read"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    (tmp_path / "keys.txt").write_text(made.stdout)
+    key = made.stderr.split()[-1]
+    page.goto(start("--keys", str(tmp_path / "keys.txt")))
+    page.get_by_label("Key").fill("v4i_wrong")
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("alert")).to_have_text("This key is not known.")
+    page.get_by_label("Key").fill(key)
+    page.get_by_role("button", name="Log in").click()
+    page.wait_for_selector("html[data-ready=yes]")
+    _search(page, QUERY, "2 matches")
+    page.locator(".card").first.click()
+    expect(page.locator("[data-act=accept]")).to_be_disabled()  # the key only reads
+    page.get_by_role("button", name="Log out").click()
+    expect(page.get_by_role("heading")).to_have_text("Log in")

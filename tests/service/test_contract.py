@@ -1,0 +1,44 @@
+"""The OpenAPI document: whatever is sent by it, nothing breaks, and answers are as it says."""
+
+from collections.abc import Callable
+from typing import Any
+
+import hypothesis
+import schemathesis
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+
+@schemathesis.serializer("application/x-tar", "image/jpeg")
+def _as_it_is(_: Any, value: Any) -> Any:
+    return value if isinstance(value, bytes) else str(value).encode()
+
+
+CHECKS = [not_a_server_error, response_schema_conformance, status_code_conformance]
+
+
+def test_breaks_on_nothing_that_its_own_document_allows(live: Callable[..., int]) -> None:
+    address = f"http://127.0.0.1:{live()}"
+    schema = schemathesis.openapi.from_url(f"{address}/openapi.json")
+    n_called = 0
+    for found in schema.get_all_operations():
+        operation = found.ok()
+
+        @hypothesis.given(case=operation.as_strategy())
+        @hypothesis.settings(
+            max_examples=6,
+            deadline=None,
+            database=None,
+            derandomize=True,
+            suppress_health_check=list(hypothesis.HealthCheck),
+        )
+        def call(case: Any) -> None:
+            nonlocal n_called
+            case.call_and_validate(base_url=address, checks=CHECKS)
+            n_called += 1
+
+        call()
+    assert n_called > 100
