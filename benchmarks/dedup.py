@@ -1,7 +1,7 @@
 """Copies among the pictures of a development set, all references and queries thrown together.
 
-python -m benchmarks.dedup FOLDER, which holds queries/, references/, ground_truth.csv and, if there is
-one, edits.jsonl, which says how each query was made.
+python -m benchmarks.dedup FOLDER, which holds queries/, references/, ground_truth.csv and, if there
+is one, edits.jsonl, which says how each query was made.
 """
 
 import json
