@@ -332,3 +332,34 @@ def test_loses_nothing_that_it_acknowledged_to_kills(tmp_path: Path) -> None:
             np.testing.assert_allclose(vector, by_content[there[id_]], atol=1e-3)
         state = {id_: id_ in there for id_ in state}
     assert any(state.values())
+
+
+@pytest.mark.skipif("VIT4ICD_TEST_S3" not in os.environ, reason="VIT4ICD_TEST_S3 names no bucket")
+def test_works_the_same_in_an_object_store(
+    describer: OnnxDescriber, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adding_room, "_COMMIT_ROWS", 4)
+    pictures = make_pictures(tmp_path / "pictures", 30)
+    uri = f"{os.environ['VIT4ICD_TEST_S3']}/{time.time_ns()}"
+    collection = Collection.create(uri, describer=describer)
+    halves = pictures[:20], pictures[10:]
+    writers = [
+        threading.Thread(
+            target=Collection.open(uri, describer=describer).add,
+            args=(half,),
+            kwargs={"id_from": "name"},
+        )
+        for half in halves
+    ]
+    for thread in writers:
+        thread.start()
+    for thread in writers:
+        thread.join()
+    assert _is_whole(collection.verify(), 30)
+    before = _said(collection, tmp_path / "pictures")
+    collection.snapshot("before")
+    assert collection.remove(["000.jpg", "001.jpg"]) == 2
+    collection.compact(keep=timedelta(0))
+    assert _is_whole(collection.verify(), 28)
+    collection.restore("before")
+    assert _said(Collection.open(uri, describer=describer), tmp_path / "pictures") == before

@@ -107,7 +107,11 @@ class Collection:
 
     @staticmethod
     def exists(uri: str | Path) -> bool:
-        """Return whether there is a collection, or anything that Lance takes for a table."""
+        """Return whether there is a collection.
+
+        Raises:
+            StoreError: the place is out of reach.
+        """
         return Table.exists(_uri(uri))
 
     def __len__(self) -> int:

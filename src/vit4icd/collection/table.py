@@ -46,6 +46,7 @@ _WAIT_S = 0.05  # between two of them, about
 _FRAGMENT_ROWS = 16_384  # rows of one file of the table, once it is compacted
 _COMPACT_ROWS = 256  # rows held in memory at a time while compacting
 _SNAPSHOT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_LONGEST = 300  # letters of what Lance says that are passed on
 _NOISE = re.compile(r",? /[^ ,]*\.rs:\d+:\d+.*", re.DOTALL)  # places in Lance's own sources
 
 
@@ -116,15 +117,20 @@ class Table:
 
     @staticmethod
     def exists(uri: str) -> bool:
-        """Return whether there is a table."""
+        """Return whether there is a table.
+
+        Raises:
+            StoreError: the place is out of reach.
+        """
         if "://" not in uri:
             return (Path(uri) / "_versions").is_dir()
         try:
-            lance.dataset(uri)
-        except ValueError:  # what Lance says of a place where there is none
-            return False
-        except BaseException:  # something is there, or out of reach: opening it says what
-            return True
+            with _explained(uri, "read"):
+                lance.dataset(uri)
+        except StoreError as error:
+            if "was not found" in str(error.__cause__):
+                return False
+            raise
         return True
 
     def latest(self) -> lance.LanceDataset:
@@ -322,7 +328,7 @@ def _explained(uri: str, done: str) -> Iterator[None]:
     except (Vit4icdError, KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError):
         raise
     except BaseException as error:  # a panic is no Exception
-        text = _NOISE.sub("", str(error)).strip() or type(error).__name__
+        text = _NOISE.sub("", str(error)).strip()[:_LONGEST] or type(error).__name__
         raise StoreError(f"the collection {uri} cannot be {done}: {text}") from error
 
 
