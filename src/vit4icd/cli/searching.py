@@ -260,10 +260,12 @@ def demo(*, out: Path = Path("demo-report"), model: Path | None = None, quiet: b
             open_describer(settled(model)),
             progress=lambda done, n: advance(done, n, ""),
         )
-    table = Table("query", "found", "score", "verdict", "edit", "right", box=None)
+    table = Table("query", "found", "verdict", "score", "proven", "edit", "right", box=None)
     for row in result.rows:
         right = "[green]yes[/green]" if row.is_right else "[red]no[/red]"
-        table.add_row(row.query, row.reference, f"{row.score:.3f}", row.verdict, row.edit, right)
+        table.add_row(
+            row.query, row.reference, row.verdict, f"{row.score:.3f}", row.shares, row.edit, right
+        )
     Console().print(table)
     print(result.headline)
     print(f"report: {result.report}")

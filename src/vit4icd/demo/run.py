@@ -1,21 +1,22 @@
-"""Runs the demo: describes packaged pictures, matches them and shows what was found."""
+"""Runs the demo: keeps packaged photographs in a collection, searches it and shows the matches."""
 
 import csv
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from vit4icd import report
+from vit4icd.collection import Answer, Collection
 from vit4icd.describer import OnnxDescriber
-from vit4icd.extract import describe
 from vit4icd.images import read_image
-from vit4icd.search import best_pairs
-from vit4icd.storage import official_id, read_descriptors, write_json, write_pairs
-from vit4icd.types import Pairs
+from vit4icd.storage import official_id, write_json
+from vit4icd.thresholds import Threshold
 
 __all__ = ["DemoResult", "DemoRow", "run_demo"]
 
 _FOLDER = Path(__file__).parent
+_NONE = "none"
 _FALLBACK_THRESHOLD = 0.5  # for model folders that state none
 
 
@@ -25,8 +26,11 @@ class DemoRow:
 
     query: str
     reference: str
-    score: float
     verdict: str
+    probability: float | None
+    score: float
+    shares: str
+    """Shares of query and photograph that were proven to be the same; empty without a proof."""
     edit: str
     is_right: bool
 
@@ -46,61 +50,63 @@ def run_demo(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> DemoResult:
-    """Describe the packaged queries and photographs, match them, and write ``out/report.html``.
+    """Keep the packaged photographs, ask for each query, and write ``out/report.html``.
 
-    Beside the page, ``out`` gets the descriptors, pairs.csv and result.json. A query's best
-    reference is called a copy when its similarity reaches the model's threshold for 90 % precision.
+    Beside the page, ``out`` gets the collection and result.json. Matches are proven by local
+    features where that is possible.
     """
     out.mkdir(parents=True, exist_ok=True)
-    files = {}
-    for role in ("queries", "photographs"):
-        files[role] = out / f"{role}.h5"
-        describe(
-            [_FOLDER / role],
-            files[role],
-            describer,
-            progress=lambda state: progress(state.n_done, state.n_images) if progress else None,
-        )
-    pairs = best_pairs(
-        read_descriptors(files["queries"]), read_descriptors(files["photographs"]), per_query=1
+    shutil.rmtree(out / "collection", ignore_errors=True)
+    collection = Collection.create(out / "collection", describer=describer)
+    collection.add([_FOLDER / "photographs"], id_from="name")
+    answers = collection.ask(
+        [_FOLDER / "queries"], k=1, verify=True, threshold=_threshold(describer), progress=progress
     )
-    write_pairs(out / "pairs.csv", pairs)
-    threshold = describer.card.thresholds.get("P90", _FALLBACK_THRESHOLD)
-    rows = _judge(pairs, threshold)
-    result = DemoResult(rows=rows, headline=_headline(rows, threshold), report=out / "report.html")
-    write_json(out / "result.json", _to_json(result, describer.fingerprint, threshold))
+    rows = _judged(answers)
+    result = DemoResult(rows=rows, headline=_headline(rows), report=out / "report.html")
+    write_json(out / "result.json", _to_json(result, describer.fingerprint))
     report.write_page(result.report, _page(result))
     return result
 
 
-def _judge(pairs: Pairs, threshold: float) -> tuple[DemoRow, ...]:
+def _threshold(describer: OnnxDescriber) -> Threshold:
+    if describer.calibration is not None:
+        return "auto"
+    return describer.card.thresholds.get("P90", _FALLBACK_THRESHOLD)
+
+
+def _judged(answers: Iterable[Answer]) -> tuple[DemoRow, ...]:
     truth, edits = _column("truth.csv", "reference_id"), _column("edits.csv", "edits")
     rows = []
-    for query, reference, score in zip(
-        pairs.queries, pairs.references, pairs.scores.tolist(), strict=True
-    ):
-        is_copy = score >= threshold
-        right = truth[query] == reference if is_copy else not truth[query]
+    for answer in answers:
+        match, query = answer.nearest, official_id(answer.query)
+        assert match is not None, "no packaged picture is too plain to search"
+        reference, overlap = official_id(match.reference), match.overlap
+        found = reference if match.is_copy else ""
         rows.append(
             DemoRow(
                 query=query,
                 reference=reference,
-                score=score,
-                verdict="copy" if is_copy else "none",
+                verdict=match.verdict if match.is_copy else _NONE,
+                probability=match.probability,
+                score=match.score,
+                shares=f"{overlap.query_share:.0%}, {overlap.reference_share:.0%}"
+                if overlap
+                else "",
                 edit=edits[query],
-                is_right=right,
+                is_right=truth[query] == found,
             )
         )
-    return tuple(sorted(rows, key=lambda row: -row.score))
+    return tuple(sorted(rows, key=lambda row: (row.verdict == _NONE, -row.score)))
 
 
-def _headline(rows: tuple[DemoRow, ...], threshold: float) -> str:
+def _headline(rows: tuple[DemoRow, ...]) -> str:
     n_copies = sum(bool(reference) for reference in _column("truth.csv", "reference_id").values())
-    n_found = sum(row.verdict == "copy" and row.is_right for row in rows)
-    n_false = sum(row.verdict == "copy" and not row.is_right for row in rows)
+    n_found = sum(row.verdict != _NONE and row.is_right for row in rows)
+    n_false = sum(row.verdict != _NONE and not row.is_right for row in rows)
     return (
         f"found {n_found} of {n_copies} copies among {len(rows)} pictures, {n_false} false "
-        f"{'alarm' if n_false == 1 else 'alarms'}, at threshold {threshold:.3f}"
+        f"{'alarm' if n_false == 1 else 'alarms'}"
     )
 
 
@@ -110,8 +116,8 @@ def _page(result: DemoResult) -> str:
         "Which picture is a copy of which photograph?",
         [
             report.paragraph(
-                f"vit4icd {result.headline}. Each card shows a picture beside the most similar of "
-                "the photographs; best scores first."
+                f"vit4icd {result.headline}. Each card shows a picture beside the photograph that "
+                "it is a copy of, or else the most similar one; best scores first."
             ),
             report.grid(cards),
             report.paragraph(
@@ -122,13 +128,14 @@ def _page(result: DemoResult) -> str:
 
 
 def _card(row: DemoRow) -> str:
-    says = "copy" if row.verdict == "copy" else "no copy of these"
+    says = "no copy of these" if row.verdict == _NONE else row.verdict
     verdict = report.badge(f"{says}, {'right' if row.is_right else 'wrong'}", good=row.is_right)
     return report.pair_card(
         read_image(_FOLDER / "queries" / f"{row.query}.jpg"),
         read_image(_FOLDER / "photographs" / f"{row.reference}.jpg"),
         [
             ("score", f"{row.score:.3f}"),
+            ("proven", row.shares or "no"),
             ("edit", row.edit),
             ("query", row.query),
             ("nearest", row.reference),
@@ -142,12 +149,11 @@ def _column(file: str, name: str) -> dict[str, str]:
         return {official_id(row["query_id"]): row[name] for row in csv.DictReader(lines)}
 
 
-def _to_json(result: DemoResult, fingerprint: str, threshold: float) -> Mapping[str, object]:
+def _to_json(result: DemoResult, fingerprint: str) -> Mapping[str, object]:
     rows = [{name: getattr(row, name) for name in row.__slots__} for row in result.rows]
     return {
-        "format_version": 1,
+        "format_version": 2,
         "fingerprint": fingerprint,
-        "threshold": threshold,
         "headline": result.headline,
         "rows": rows,
     }
