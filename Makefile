@@ -1,6 +1,7 @@
 # make demo    set up and run the main job on real photographs
 # make test    set up with everything and run all tests
-# make check   format, lint, types, floors, tests: all that CI runs
+# make check   format, lint, types, floors, tests, the page in a browser: all that CI runs
+# make test-browser   the page in Chromium (Debian: apt-get install chromium; or CHROMIUM=path)
 # make bench   the speed ratios that the README quotes
 # make evaluate-default DEVSET=folder [SSCD=file.onnx]   the packaged model beside others
 # make default-model DATA=shards PHOTOGRAPHS=folder DEVSET=folder [RECIPE=small DEVICE=cuda]
@@ -20,21 +21,25 @@ RECIPE ?= cpu
 DEVICE ?= auto
 RUN ?= runs/default
 
-.PHONY: demo test check format bench evaluate-default default-model clean
+.PHONY: demo test test-browser check format bench evaluate-default default-model clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.base
 	$(BIN)/vit4icd demo --out $(OUT)
 
 test: $(VENV)/.all
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not browser'
+
+# Where there is no Chromium, each of these tests says so and is skipped.
+test-browser: $(VENV)/.all
+	$(BIN)/python -m pytest tests/service/test_browser.py
 
 check: $(VENV)/.all
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(MAKE) test
+	$(MAKE) test test-browser
 
 format: $(VENV)/.all
 	$(BIN)/ruff format

@@ -24,7 +24,8 @@ def test_breaks_on_nothing_that_its_own_document_allows(live: Callable[..., int]
     address = f"http://127.0.0.1:{live()}"
     schema = schemathesis.openapi.from_url(f"{address}/openapi.json")
     n_called = 0
-    for found in schema.get_all_operations():
+    operations: list[Any] = [*schema.get_all_operations()]
+    for found in operations:
         operation = found.ok()
 
         @hypothesis.given(case=operation.as_strategy())

@@ -210,7 +210,7 @@ def test_counts_requests_by_route_for_monitors(filled: TestClient) -> None:
         assert filled.get("/v1/collections/mine/images/004.jpg").status_code == 200
     assert search(filled, b"no picture").status_code == 415
     text = filled.get("/metrics").text
-    route = 'route="/v1/collections/{collection}/images/{id_:path}"'
+    route = 'route="/v1/collections/{collection}/images/{id:path}"'
     assert f'vit4icd_requests_total{{method="GET",{route},status="200"}} 3.0' in text
     assert 'route="/v1/collections/{collection}/search",status="415"} 1.0' in text
     assert "vit4icd_images 6.0" in text

@@ -4,7 +4,7 @@ import asyncio
 import json
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from vit4icd.collection import Record
 from vit4icd.errors import DataError
@@ -35,6 +35,8 @@ router = APIRouter(prefix="/v1", tags=["pictures"], responses=PROBLEMS)
 
 _CARD_SIDE = 480  # pixels of a small preview
 _MAX_FIELDS = 64  # of metadata
+
+Id = Annotated[str, Path(alias="id")]
 
 reads, administers = [Depends(reader)], [Depends(admin)]
 
@@ -100,16 +102,16 @@ def list_images(
     )
 
 
-@router.get("/collections/{collection}/images/{id_:path}", dependencies=reads)
-def get_image(held: Held, collection: str, id_: str) -> ImageAnswer:
+@router.get("/collections/{collection}/images/{id:path}", dependencies=reads)
+def get_image(held: Held, collection: str, id_: Id) -> ImageAnswer:
     """Say what is known of a picture."""
     shelf = held.library.get(collection)
     record = shelf.collection.get(require_id(id_))
     return ImageAnswer(basis=Basis(**shelf.basis()), image=image_body(collection, record))
 
 
-@router.delete("/collections/{collection}/images/{id_:path}", dependencies=administers)
-def remove_image(held: Held, collection: str, id_: str) -> RemoveAnswer:
+@router.delete("/collections/{collection}/images/{id:path}", dependencies=administers)
+def remove_image(held: Held, collection: str, id_: Id) -> RemoveAnswer:
     """Remove a picture; when the answer comes, it is found no more."""
     shelf = held.library.get(collection)
     if not remove(held, shelf, require_id(id_)):
@@ -165,7 +167,7 @@ async def list_groups(
 def show_image(
     held: Held, picture: str, size: Annotated[str, Query(pattern="^(card|full)$")] = "card"
 ) -> Response:
-    """Show a picture: 480 pixels along its long side, or up to 1,024 with ``size=full``."""
+    """Show a picture: 480 pixels along its long side, or up to 1,024 with size=full."""
     data = preview_of(held, picture)
     if size == "card":
         data = encode_jpeg(shrink(read_image(data, at_least=_CARD_SIDE), _CARD_SIDE))

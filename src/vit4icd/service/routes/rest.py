@@ -43,7 +43,7 @@ Work = Callable[[], Awaitable[list[Any]]]
 @router.post("/add/", dependencies=administers, openapi_extra={**body_of("image")})
 @router.post("/add", dependencies=administers, include_in_schema=False)
 async def rest_add(request: Request, held: Held) -> JSONResponse:
-    """Add ``image`` under ``filepath``, or ``images[0]`` under ``filepaths[0]`` and so on."""
+    """Add image under filepath, or images[0] under filepaths[0] and so on."""
 
     async def work() -> list[Any]:
         shelf = held.library.first
@@ -68,7 +68,7 @@ async def rest_search(
     limit: Annotated[int, Query(ge=1, le=100)] = 10,
     check_horizontal_flip: bool = False,
 ) -> JSONResponse:
-    """Search ``image``; matches are proven where they can be, and have overlaps then."""
+    """Search image; matches are proven where they can be, and have overlaps then."""
 
     async def work() -> list[Any]:
         shelf = held.library.first
@@ -91,7 +91,7 @@ async def rest_search(
 @router.post("/compare/", dependencies=reads, openapi_extra={**body_of("image1", "image2")})
 @router.post("/compare", dependencies=reads, include_in_schema=False)
 async def rest_compare(request: Request, held: Held) -> JSONResponse:
-    """Compare ``image1`` with ``image2``."""
+    """Compare image1 with image2."""
 
     async def work() -> list[Any]:
         comparing = Comparing(held.describer, held.config.limits.max_pixels)
@@ -114,7 +114,7 @@ async def rest_compare(request: Request, held: Held) -> JSONResponse:
 async def rest_delete(
     held: Held, filepath: Annotated[str, Query(min_length=1, max_length=1_024)]
 ) -> JSONResponse:
-    """Remove the picture of a ``filepath``."""
+    """Remove the picture of a filepath."""
 
     async def work() -> list[Any]:
         if not await asyncio.to_thread(remove, held, held.library.first, filepath):

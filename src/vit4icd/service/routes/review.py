@@ -103,9 +103,9 @@ def list_decisions(
     order: Literal["log", "newest"] = "log",
     form: Annotated[Literal["json", "csv"], Query(alias="format")] = "json",
 ) -> DecisionsAnswer | Response:
-    """List decisions as they were made; ``newest`` lists those in force, the last first.
+    """List decisions as they were made; newest lists those in force, the last first.
 
-    ``format=csv`` holds all of the log at once.
+    The CSV holds all of the log at once.
     """
     if form == "csv":
         return _attached(to_csv(_all(held)), "text/csv; charset=utf-8", "decisions.csv")
