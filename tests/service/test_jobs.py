@@ -1,6 +1,7 @@
 """Bulk additions: taken at once, done later, gone on with after a stop."""
 
 import io
+import os
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,19 @@ def test_goes_on_after_a_stop(serving: Serving, pictures: list[Path]) -> None:
         assert client.get(location).json()["state"] == "waiting"
     with serving() as client:
         assert _finished(client, location)["n_stored"] == 6
+
+
+def test_clears_away_what_a_kill_left_of_an_upload(serving: Serving, tmp_path: Path) -> None:
+    folder = tmp_path / "collection.service" / "jobs"
+    with serving():
+        pass
+    old, new = folder / "old.tar", folder / "new.tar"
+    for path in (old, new):
+        path.write_bytes(b"half a t")
+    os.utime(old, (0, 0))
+    with serving():
+        until(lambda: not old.exists())
+        assert new.exists()  # somebody may be sending it
 
 
 def test_refuses_what_is_no_tar(client: TestClient) -> None:

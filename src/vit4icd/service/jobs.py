@@ -4,6 +4,7 @@ import json
 import secrets
 import tarfile
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -66,7 +67,14 @@ class Jobs:
         self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
 
     def start(self) -> None:
-        """Begin to work; jobs that a stop interrupted come first."""
+        """Begin to work; jobs that a stop interrupted come first, what a kill left over goes."""
+        known = {job.id for job in self._in("waiting", "running")}
+        for path in self._folder.glob("*.tar"):
+            age_s = time.time() - path.stat().st_mtime
+            if path.stem not in known and age_s > self._limits.max_tar_seconds:
+                path.unlink(missing_ok=True)
+        with self._database.writing() as connection:
+            connection.execute("UPDATE jobs SET state = 'waiting' WHERE state = 'running'")
         self._wake.set()
         self._thread.start()
 
@@ -115,16 +123,27 @@ class Jobs:
         while not self._is_closed:
             self._wake.wait()
             self._wake.clear()
-            for job in self._unfinished():
+            for job in self._in("waiting"):
                 if self._is_closed:
                     return
-                self._run(job)
+                if self._claim(job):
+                    self._run(job)
 
-    def _unfinished(self) -> list[Job]:
+    def _in(self, *states: State) -> list[Job]:
+        marks = ", ".join("?" * len(states))
         rows = self._database.read(
-            "SELECT fields FROM jobs WHERE state IN ('waiting', 'running') ORDER BY at, id"
+            f"SELECT fields FROM jobs WHERE state IN ({marks}) ORDER BY at, id",  # noqa: S608
+            states,
         )
         return [_job(fields) for (fields,) in rows]
+
+    def _claim(self, job: Job) -> bool:
+        """Take a job, unless another process on the same data took it."""
+        with self._database.writing() as connection:
+            taken = connection.execute(
+                "UPDATE jobs SET state = 'running' WHERE id = ? AND state = 'waiting'", (job.id,)
+            )
+        return taken.rowcount == 1
 
     def _run(self, job: Job) -> None:
         job = Job(id=job.id, collection=job.collection, state="running", at=job.at)
