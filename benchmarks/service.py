@@ -1,0 +1,229 @@
+"""The service under load from its own machine: python -m benchmarks.service [--cycles 200]
+
+64 clients search over the loopback, a bounded number of times; the rate is put beside that of the
+collection asked directly in one call, and of the engine alone. Then pictures are added, found and
+removed in cycles, and the memory of the service is watched. Everything stops by itself.
+"""
+
+import argparse
+import http.client
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.common import report
+from vit4icd.collection import Collection
+from vit4icd.describer import OnnxDescriber, load_describer
+from vit4icd.images import prepare, read_image, resize, write_image
+
+N_REFERENCES, N_CLIENTS, WIDTH, HEIGHT = 256, 64, 683, 512
+KIND = {"Content-Type": "image/jpeg"}
+
+
+def main() -> None:
+    """Measure and report."""
+    options = _options()
+    describer = load_describer(n_threads=options.threads)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        pictures = _pictures(folder / "pictures", N_REFERENCES)
+        collection = Collection.create(folder / "mine", describer=describer)
+        collection.add(pictures, id_from="name", features=False)
+        queries = [path.read_bytes() for path in pictures]
+        engine = _measured(_engine_work(describer, queries))
+        direct = _measured(lambda: list(collection.ask(queries, k=10, threshold=0.5)))
+        with _served(folder / "mine", options.threads) as (port, process):
+            _load(port, queries, options.searches // 4)  # warm
+            before_s = _cpu_seconds(process)
+            times, n_busy, wall_s = _load(port, queries, options.searches)
+            cpu_s = _cpu_seconds(process) - before_s
+            idle = _memory_mb(process)
+            memory = _cycles(port, queries, options.cycles, lambda: _memory_mb(process))
+    n, rate = len(queries), len(times) / wall_s
+    early, late = _halves(memory)
+    report(
+        "service",
+        {
+            "pictures": f"JPEG of {WIDTH} x {HEIGHT}, {N_REFERENCES} references",
+            "threads of the engine": options.threads,
+            "engine alone: pictures/s": n / engine.wall_s,
+            "collection asked directly: pictures/s": n / direct.wall_s,
+            f"service, {N_CLIENTS} clients: searches/s": rate,
+            "service / collection": rate * direct.wall_s / n,
+            "service / engine": rate * engine.wall_s / n,
+            "engine alone: CPU ms a picture": 1000 * engine.cpu_s / n,
+            "collection asked directly: CPU ms a picture": 1000 * direct.cpu_s / n,
+            "service: CPU ms a search": 1000 * cpu_s / len(times),
+            "service / collection, by CPU time": direct.cpu_s / n / (cpu_s / len(times)),
+            "median: ms": 1000 * float(np.median(times)),
+            "p95: ms": 1000 * float(np.quantile(times, 0.95)),
+            "searches answered": len(times),
+            "told to come again (429)": n_busy,
+            "memory after the searches: MB": idle,
+            "cycles of add, search, remove": options.cycles,
+            "memory, second quarter of them: MB": early,
+            "memory, last quarter: MB": late,
+        },
+    )
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--searches", type=int, default=1_000)
+    parser.add_argument("--cycles", type=int, default=200)
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    options.searches, options.cycles = min(options.searches, 20_000), min(options.cycles, 20_000)
+    return options
+
+
+def _pictures(folder: Path, n_pictures: int) -> list[Path]:
+    """Write smooth random pictures with some grain, which take about as long as photographs."""
+    folder.mkdir()
+    picture_rng = np.random.default_rng(0)
+    paths = []
+    for number in range(n_pictures):
+        small = picture_rng.integers(0, 255, (12, 16, 3)).astype(np.uint8)
+        grain = picture_rng.integers(0, 24, (HEIGHT, WIDTH, 1)).astype(np.uint8)
+        picture = resize(small, WIDTH, HEIGHT) // 2 + grain
+        paths.append(folder / f"{number:04d}.jpg")
+        write_image(paths[-1], picture, suffix=".jpg")
+    return paths
+
+
+@dataclass(frozen=True, slots=True)
+class _Cost:
+    """What some work took; CPU time is what a busy machine does not change."""
+
+    wall_s: float
+    cpu_s: float
+
+
+def _engine_work(describer: OnnxDescriber, queries: Sequence[bytes]) -> Callable[[], None]:
+    preprocessing = describer.preprocessing
+    images = [read_image(data, at_least=preprocessing.at_least) for data in queries]
+    pixels = np.stack([prepare(image, preprocessing) for image in images])
+    describer.describe(pixels[:16])
+
+    def run() -> None:
+        for start in range(0, len(pixels), 16):
+            describer.describe(pixels[start : start + 16])
+
+    return run
+
+
+def _measured(work: Callable[[], object]) -> _Cost:
+    work()
+    wall_s, cpu_s = time.perf_counter(), time.process_time()
+    work()
+    return _Cost(time.perf_counter() - wall_s, time.process_time() - cpu_s)
+
+
+@contextmanager
+def _served(place: Path, n_threads: int) -> Iterator[tuple[int, subprocess.Popen[str]]]:
+    command = [sys.executable, "-m", "vit4icd", "serve", f"mine={place}", "--port", "0"]
+    process = subprocess.Popen(
+        [*command, "--threads", str(n_threads)], stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stderr is not None
+        port = int(process.stderr.readline().rsplit(":", 1)[1].strip("/\n"))
+        while _ask(_connection(port), "GET", "/readyz")[0] != 200:
+            time.sleep(0.1)
+        yield port, process
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def _load(port: int, queries: Sequence[bytes], n_searches: int) -> tuple[list[float], int, float]:
+    """Search so many times from all clients; return times, refusals, and the wall time."""
+    left, lock, times, n_busy = iter(range(n_searches)), threading.Lock(), list[float](), 0
+
+    def client(_number: int) -> None:
+        nonlocal n_busy
+        connection = _connection(port)
+        while True:
+            with lock:
+                number = next(left, None)
+            if number is None:
+                connection.close()
+                return
+            started = time.perf_counter()
+            path = "/v1/collections/mine/search?threshold=0.5"
+            status, _ = _ask(connection, "POST", path, queries[number % len(queries)])
+            with lock:
+                if status == 200:
+                    times.append(time.perf_counter() - started)
+                else:
+                    assert status == 429, status
+                    n_busy += 1
+
+    started = time.perf_counter()
+    with ThreadPoolExecutor(N_CLIENTS) as pool:
+        list(pool.map(client, range(N_CLIENTS)))
+    return times, n_busy, time.perf_counter() - started
+
+
+def _cycles(
+    port: int, queries: Sequence[bytes], n_cycles: int, memory: Callable[[], float]
+) -> list[float]:
+    """Add, find and remove a picture again and again; return the memory along the way."""
+    connection, measured = _connection(port), []
+    base = "/v1/collections/mine"
+    for cycle in range(n_cycles):
+        data = queries[cycle % len(queries)] + cycle.to_bytes(4, "little")  # other bytes each time
+        status, _ = _ask(connection, "POST", f"{base}/images?id=cycle", data)
+        assert status in (200, 201), status
+        status, answer = _ask(connection, "POST", f"{base}/search?threshold=0.5&k=3", data)
+        assert status == 200, status
+        assert "cycle" in {match["reference"] for match in json.loads(answer)["matches"]}
+        status, _ = _ask(connection, "DELETE", f"{base}/images/cycle")
+        assert status == 200, status
+        if cycle % max(1, n_cycles // 40) == 0:
+            measured.append(memory())
+    return measured
+
+
+def _halves(memory: Sequence[float]) -> tuple[float, float]:
+    quarter = len(memory) // 4
+    return float(np.mean(memory[quarter : 2 * quarter])), float(np.mean(memory[-quarter:]))
+
+
+def _memory_mb(process: subprocess.Popen[str]) -> float:
+    for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
+        if line.startswith("RssAnon"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def _cpu_seconds(process: subprocess.Popen[str]) -> float:
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _connection(port: int) -> http.client.HTTPConnection:
+    return http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+
+
+def _ask(
+    connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None = None
+) -> tuple[int, bytes]:
+    connection.request(method, path, body, KIND if body is not None else {})
+    response = connection.getresponse()
+    return response.status, response.read()
+
+
+if __name__ == "__main__":
+    main()
