@@ -61,7 +61,7 @@ def test_chains_files_folders_and_shards(tmp_path: Path) -> None:
     shard = _shard(tmp_path / "s.tar", "x.jpg", "readme.md", "y.png")
     source = open_images([tmp_path / "single.dat", shard, tmp_path / "d"])
     assert [Path(name).name for name in source.names] == ["single.dat", "x.jpg", "y.png", "1.jpg"]
-    assert source.names[1] == "s.tar/x.jpg"
+    assert source.names[1] == str(tmp_path / "s.tar" / "x.jpg")
     assert [source.read(index) for index in range(4)] == [
         b"single.dat",
         b"x.jpg",
@@ -79,6 +79,14 @@ def test_finds_shards_below_a_folder_before_its_pictures(tmp_path: Path) -> None
     assert names == ["1.jpg", "2.jpg", "a.jpg", "c.jpg"]
 
 
+def test_tells_shards_of_one_name_apart(tmp_path: Path) -> None:
+    shards = []
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        shards.append(_shard(tmp_path / folder / "s.tar", "x.jpg"))
+    assert len(set(open_images(shards).names)) == 2
+
+
 def test_passes_members_of_shards_over_that_are_no_pictures(tmp_path: Path) -> None:
     path = tmp_path / "s.tar"
     with tarfile.open(path, "w") as tar:
@@ -90,7 +98,7 @@ def test_passes_members_of_shards_over_that_are_no_pictures(tmp_path: Path) -> N
             if name == "link.jpg":
                 member.type, member.size, member.linkname = tarfile.SYMTYPE, 0, "/etc/passwd"
             tar.addfile(member, io.BytesIO(b"x"))
-    assert open_images([path]).names == ["s.tar/a.jpg"]
+    assert open_images([path]).names == [f"{path}/a.jpg"]
 
 
 def test_reads_shards_in_any_order_from_threads_and_after_pickling(tmp_path: Path) -> None:

@@ -251,7 +251,7 @@ class _Shard:
                 ]
         except (tarfile.TarError, OSError) as error:
             raise FormatError(f"{_shown(path)} is not an uncompressed tar file: {error}") from error
-        self.names: Sequence[str] = [f"{path.name}/{member.name}" for member in members]
+        self.names: Sequence[str] = [f"{path}/{member.name}" for member in members]
         self._extents = [(member.offset_data, member.size) for member in members]
 
     def __len__(self) -> int:
