@@ -231,14 +231,17 @@ class _Writer:
     def __init__(self, table: Table) -> None:
         self._table = table
         self._rows: dict[str, Row] = {}
+        self._taken: set[str] = set()
         self._stored: list[str] = []
         self._began, self._n_commits = time.monotonic(), 0
 
     def add(self, row: Row) -> bool:
-        """Take a row; False when one of the same id waits already."""
-        is_new = row.record.id not in self._rows
-        self._rows.setdefault(row.record.id, row)
-        return is_new
+        """Take a row; False when this run has taken one of the same id already."""
+        if row.record.id in self._taken:
+            return False
+        self._taken.add(row.record.id)
+        self._rows[row.record.id] = row
+        return True
 
     def flush_if_due(self) -> None:
         if len(self._rows) >= _COMMIT_ROWS or time.monotonic() - self._began > _COMMIT_S:
