@@ -1,4 +1,4 @@
-"""A picture's local features: places, what they look like, and a thumbnail, as few bytes."""
+"""A picture's local features in few bytes: where they are, what they look like, a thumbnail."""
 
 import threading
 from dataclasses import dataclass
@@ -6,33 +6,32 @@ from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8, UInt16
+from jaxtyping import Float32, Float64, UInt8, UInt16
 
 from vit4icd.errors import FormatError
+from vit4icd.overlap.codes import N_BYTES, decode, encode
 
-__all__ = ["DIM", "GRID", "WORKING_SIZE", "LocalFeatures", "local_features"]
-
-WORKING_SIZE = 512
-"""Pixels of the long side at which features are taken."""
-DIM = 128
-"""Numbers that say what a feature looks like."""
-GRID = 65_535.0
-"""A place is stored in these parts of the picture's width and height."""
+__all__ = ["LocalFeatures", "local_features"]
 
 _FORMAT = 1
-_N_FEATURES = 1_000  # strongest features kept of a picture
-_THUMBNAIL = 96  # pixels of its long side
-_ROOT_SCALE = 512.0  # a component of RootSIFT is stored in these parts of 1, up to 255
+_SIZE = 400  # pixels of the long side at which features are taken
+_N_FOUND = 1_500  # features looked for, of which ...
+_N_KEPT = 800  # ... so many are kept of a query, and ...
+_N_STORED = 400  # ... so many of them as bytes, of a reference
+_GRID = 65_535.0  # a place is stored in these parts of the picture's width and height
+_THUMBNAIL = 128  # pixels of the long side
+_JPEG_QUALITY = 60  # of the thumbnail
+_HEAD = 20  # bytes: five little-endian uint32
+_SMALLEST = 8  # pixels of the short side at which features are taken
 
 Picture = UInt8[np.ndarray, "_ _ 3"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class LocalFeatures:
-    """A picture's local features: RootSIFT in bytes, 132 bytes a feature, strongest first.
+    """What of a picture proves that another one is a copy of it; the most telling features first.
 
-    Source: Lowe, Distinctive image features from scale-invariant keypoints, 2004; Arandjelović and
-    Zisserman, Three things everyone should know to improve object retrieval, 2012 (RootSIFT).
+    A feature takes 35 bytes, the thumbnail some 2,500: stored, a picture takes about 17 kB.
     """
 
     width: int
@@ -40,83 +39,129 @@ class LocalFeatures:
     """Of the picture itself, in pixels."""
     places: UInt16[np.ndarray, "feature 2"]
     """x and y in 65,535ths of width and height."""
-    descriptors: UInt8[np.ndarray, "feature 128"]
-    thumbnail: UInt8[np.ndarray, "thumbnail_height thumbnail_width"]
-    """The picture in gray, small: what pixels are compared by."""
+    codes: UInt8[np.ndarray, "feature byte"]
+    """What each feature looks like, as codes.encode gives it."""
+    thumbnail: bytes
+    """The picture, small, as JPEG: pixels are compared in it."""
 
     def __len__(self) -> int:
         return len(self.places)
 
+    @property
+    def size(self) -> Float64[np.ndarray, "2"]:
+        """Width and height in working pixels."""
+        size = np.array([self.width, self.height], np.float64)
+        return np.asarray(size * (_SIZE / size.max()))
+
+    @property
+    def points(self) -> Float32[np.ndarray, "feature 2"]:
+        """The places in working pixels."""
+        return np.asarray(self.places / _GRID * self.size, np.float32)
+
+    @property
+    def vectors(self) -> Float32[np.ndarray, "feature dim"]:
+        """What the features look like, as vectors of length 1."""
+        return decode(self.codes)
+
+    @property
+    def pixels(self) -> Picture:
+        """The thumbnail in RGB."""
+        pixels = _decoded(self.thumbnail)
+        assert pixels is not None, "checked at birth"
+        return pixels
+
     def to_bytes(self) -> bytes:
-        """Return the features as bytes: a head of little-endian uint32, then the arrays."""
-        rows, columns = self.thumbnail.shape
-        head = np.array([_FORMAT, self.width, self.height, len(self), rows, columns], "<u4")
-        parts = head, self.places.astype("<u2"), self.descriptors, self.thumbnail
-        return b"".join(part.tobytes() for part in parts)
+        """Return the most telling 400 features and the thumbnail as bytes, for a reference.
+
+        A query has more features than that, and finds more for it; of the two only one needs them.
+        """
+        places, codes = self.places[:_N_STORED].astype("<u2"), self.codes[:_N_STORED]
+        head = (_FORMAT, self.width, self.height, len(places), len(self.thumbnail))
+        parts = np.array(head, "<u4"), places, codes
+        return b"".join(part.tobytes() for part in parts) + self.thumbnail
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "LocalFeatures":
         """Read what :meth:`to_bytes` gave.
 
         Raises:
-            FormatError: of another length than it says, or of another version.
+            FormatError: cut, damaged, or written by another version.
         """
-        head = np.frombuffer(data[:24].ljust(24, b"\0"), "<u4").tolist()
-        version, width, height, n_features, rows, columns = head
-        places, thumbnail = 24 + 4 * n_features, 24 + (4 + DIM) * n_features
-        if version != _FORMAT or len(data) != thumbnail + rows * columns or not width * height:
+        head = np.frombuffer(data[:_HEAD].ljust(_HEAD, b"\0"), "<u4").tolist()
+        version, width, height, n_features, n_thumbnail = head
+        codes, thumbnail = _HEAD + 4 * n_features, _HEAD + (4 + N_BYTES) * n_features
+        fits = version == _FORMAT and len(data) == thumbnail + n_thumbnail and width and height
+        if not fits or _decoded(data[thumbnail:]) is None:
             raise FormatError(
-                f"{len(data)} bytes of format {version} are no local features of this version; "
-                "add the picture again"
+                f"{len(data)} bytes (format {version}) are not local features as this version "
+                "writes them; add the picture again"
             )
         return cls(
             width=width,
             height=height,
-            places=np.frombuffer(data[24:places], "<u2").reshape(-1, 2).astype(np.uint16),
-            descriptors=np.frombuffer(data[places:thumbnail], np.uint8).reshape(-1, DIM),
-            thumbnail=np.frombuffer(data[thumbnail:], np.uint8).reshape(rows, columns),
+            places=np.frombuffer(data[_HEAD:codes], "<u2").reshape(-1, 2).astype(np.uint16),
+            codes=np.frombuffer(data[codes:thumbnail], np.uint8).reshape(-1, N_BYTES),
+            thumbnail=data[thumbnail:],
         )
 
 
 def local_features(image: Picture) -> LocalFeatures:
-    """Return the strongest local features of an RGB picture, taken at the working size."""
+    """Return the most telling local features of an RGB picture: strong ones, and large ones.
+
+    Large features outlive what copies go through (small pasting, blur, pixels moved about), so they
+    are ranked by response times diameter, which proves more copies than the response alone.
+
+    Source: Lowe, Distinctive image features from scale-invariant keypoints, 2004.
+    """
     height, width = image.shape[:2]
-    scale = WORKING_SIZE / max(height, width)
-    size = max(8, round(width * scale)), max(8, round(height * scale))
-    filtering = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    gray = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), size, interpolation=filtering)
-    points, vectors = _sift(_N_FEATURES).detectAndCompute(gray, None)
+    gray = _resized(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), _SIZE, at_least=_SMALLEST)
+    points, descriptors = _sift().detectAndCompute(gray, None)
     if not points:
-        points, vectors = (), np.empty((0, DIM), np.float32)
-    order = np.argsort([-point.response for point in points], kind="stable")[:_N_FEATURES]
-    order = order.astype(np.intp)
+        points, descriptors = (), np.empty((0, 128), np.float32)
+    order = np.argsort([-point.response * point.size for point in points], kind="stable")
+    order = order[:_N_KEPT].astype(np.intp)
     places = np.array([point.pt for point in points], np.float64).reshape(-1, 2)[order]
-    places = (places + 0.5) / np.array(size)
-    roots = np.sqrt(vectors[order] / np.maximum(vectors[order].sum(axis=1, keepdims=True), 1e-9))
+    places = (places + 0.5) / (gray.shape[1], gray.shape[0])
     return LocalFeatures(
         width=width,
         height=height,
-        places=(places.clip(0, 1) * GRID).round().astype(np.uint16),
-        descriptors=(roots * _ROOT_SCALE).round().clip(0, 255).astype(np.uint8),
-        thumbnail=_thumbnail(gray),
+        places=(places.clip(0, 1) * _GRID).round().astype(np.uint16),
+        codes=encode(descriptors[order]),
+        thumbnail=_encoded(_resized(image, _THUMBNAIL, at_least=1)),
     )
 
 
-_of_this_thread = threading.local()  # a detector keeps its pyramid: threads must not share one
+_of_this_thread = threading.local()
 
 
-def _sift(n_features: int) -> Any:
-    detectors: dict[int, Any] = _of_this_thread.__dict__.setdefault("detectors", {})
-    if n_features not in detectors:
-        detectors[n_features] = cv2.SIFT.create(
-            nfeatures=n_features, contrastThreshold=0.01, edgeThreshold=15
+def _sift() -> Any:
+    """Return this thread's detector: it keeps its pyramid, so threads must not share one."""
+    if not hasattr(_of_this_thread, "sift"):
+        _of_this_thread.sift = cv2.SIFT.create(
+            nfeatures=_N_FOUND,
+            contrastThreshold=0.01,
+            edgeThreshold=15,
+            enable_precise_upscale=True,
         )
-    return detectors[n_features]
+    return _of_this_thread.sift
 
 
-def _thumbnail(gray: UInt8[np.ndarray, "height width"]) -> UInt8[np.ndarray, "rows columns"]:
-    height, width = gray.shape
-    scale = _THUMBNAIL / max(height, width)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    small: UInt8[np.ndarray, "rows columns"] = cv2.resize(gray, size, interpolation=cv2.INTER_AREA)
-    return small
+def _resized(image: np.ndarray, long_side: int, *, at_least: int) -> np.ndarray:
+    height, width = image.shape[:2]
+    scale = long_side / max(height, width)
+    size = max(at_least, round(width * scale)), max(at_least, round(height * scale))
+    filtering = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(image, size, interpolation=filtering))
+
+
+def _encoded(pixels: Picture) -> bytes:
+    options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)
+    return bytes(data.tobytes())
+
+
+def _decoded(data: bytes) -> Picture | None:
+    if not data:
+        return None
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    return None if pixels is None else np.asarray(pixels)

@@ -7,22 +7,23 @@ import numpy as np
 
 __all__ = ["area", "clipped", "decomposed", "frame", "homography", "project", "slope"]
 
-_RADIUS = 4.0  # working pixels by which a matched point may miss its place
-_MIN_SEEDS = 5  # matches that a guess at the geometry must rest on
-
 
 def homography(
-    source: np.ndarray, target: np.ndarray, method: int = cv2.RANSAC
+    source: np.ndarray, target: np.ndarray, *, radius: float, method: int, min_inside: int
 ) -> np.ndarray | None:
-    """Return the homography from source to target points, or None where there is none."""
+    """Return the homography from source to target points, or None where there is none.
+
+    Of the points, ``min_inside`` must come within ``radius`` of their targets; ``method`` is one of
+    OpenCV's robust estimators.
+    """
     try:
         matrix, inside = cv2.findHomography(
-            source, target, method, _RADIUS, maxIters=3000, confidence=0.999
+            source, target, method, radius, maxIters=3000, confidence=0.999
         )
     except cv2.error:  # all points in one place or on one line
         return None
-    found = np.asarray(matrix, np.float64)  # what OpenCV gives where there is none: nothing, or nan
-    if found.shape != (3, 3) or not np.isfinite(found).all() or inside.sum() < _MIN_SEEDS:
+    found = np.asarray(matrix, np.float64)  # where there is none, OpenCV gives nothing, or nan
+    if found.shape != (3, 3) or not np.isfinite(found).all() or inside.sum() < min_inside:
         return None
     return found
 
