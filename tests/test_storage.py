@@ -51,6 +51,17 @@ def test_leaves_the_old_file_when_writing_fails(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_lets_two_write_one_file_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with atomic_path(path) as one:
+        one.write_text("first")
+        with atomic_path(path) as other:
+            other.write_text("second")
+        assert path.read_text() == "second"
+    assert path.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 @settings(max_examples=40, deadline=None)
 @given(ids=names, data=st.data())
 def test_gives_back_the_descriptors_that_were_written(

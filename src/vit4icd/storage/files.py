@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,9 +19,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary path beside ``path``; rename it into place when the block succeeds.
 
     The content is flushed to the disk first. When the block raises, the temporary file goes and
-    what was at ``path`` stays.
+    what was at ``path`` stays. Each call has a path of its own, so that several may write one file
+    at once; the last one's stays.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
         _flush(temporary)
