@@ -88,7 +88,12 @@ def test_lists_what_it_left_out(
     (line,) = (tmp_path / "new.skipped.jsonl").read_text().splitlines()
     assert json.loads(line)["reason"] == "empty"
     assert _run(*words, "--strict", "--skipped", tmp_path / "other.jsonl") == 3
-    assert (tmp_path / "other.jsonl").exists()
+    assert len((tmp_path / "other.jsonl").read_text().splitlines()) == 1
+    (pictures / "004.jpg").unlink()
+    assert _run(*words, "--skipped", tmp_path / "other.jsonl") == 0
+    assert (tmp_path / "other.jsonl").read_bytes() == b""
+    assert _run(*words) == 0
+    assert not (tmp_path / "new.skipped.jsonl").exists()
 
 
 @pytest.mark.parametrize("file_format", ["table", "json", "jsonl", "csv", "parquet"])

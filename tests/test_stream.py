@@ -91,6 +91,8 @@ def test_lists_what_was_skipped(tmp_path: Path) -> None:
     assert first == {"name": "é.jpg", "reason": "empty", "message": "no bytes"}
     assert second["name_base64"] == "YmFkLekuanBn"
     write_skipped(report, [])
+    assert report.read_bytes() == b""
+    write_skipped(report, [], keep_empty=False)
     assert not report.exists()
 
 

@@ -105,7 +105,7 @@ def describe(
                 )
                 progress(report)
         writer.finish(order=[source.names[row] for row in rows])
-    write_skipped(skipped_path(out), skipped)
+    write_skipped(skipped_path(out), skipped, keep_empty=False)
     return DescribeSummary(
         path=out,
         n_described=len(waiting) - len(skipped),

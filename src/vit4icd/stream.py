@@ -94,9 +94,13 @@ def described(
             pool.shutdown(cancel_futures=True)
 
 
-def write_skipped(path: Path, skipped: Sequence[Skipped]) -> None:
-    """Write one JSON line for each; no file where nothing was skipped."""
-    if not skipped:
+def write_skipped(path: Path, skipped: Sequence[Skipped], *, keep_empty: bool = True) -> None:
+    """Write one JSON line for each.
+
+    Without ``keep_empty``, which is for names that we chose and no user did, an empty list is no
+    file, and one that an earlier run left goes.
+    """
+    if not skipped and not keep_empty:
         path.unlink(missing_ok=True)
         return
     lines = (json.dumps(item.to_json(), ensure_ascii=False) + "\n" for item in skipped)

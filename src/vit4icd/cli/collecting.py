@@ -107,10 +107,11 @@ def index_add(
         f"{summary.n_added} added, {summary.n_updated} updated, {summary.n_unchanged} unchanged at "
         f"{summary.images_per_s:.1f} a second; {collection} holds {len(opened)} pictures",
     )
+    is_named = skipped is not None
     if skipped is None and "://" not in collection:
         skipped = Path(f"{collection.rstrip('/')}.skipped.jsonl")
     if skipped is not None:
-        write_skipped(skipped, summary.skipped)
+        write_skipped(skipped, summary.skipped, keep_empty=is_named)
     if summary.skipped:
         say(quiet, f"{len(summary.skipped)} left out" + (f", see {skipped}" if skipped else ""))
     return 3 if strict and summary.skipped else 0
