@@ -91,6 +91,36 @@ def test_reports_errors_in_one_line_and_usage_by_code_2(
     assert _run("--version") == 0
 
 
+def test_refuses_places_that_it_could_not_write_to_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = tmp_path / "gone.csv"
+    nowhere, file = tmp_path / "nowhere" / "out", tmp_path / "mine.csv"
+    file.write_text("precious")
+    inputs = ("--pairs", gone, "--truth", gone)
+    for words, place in (
+        (("search", "gone", gone, "--format", "csv", "--out", nowhere), nowhere.parent),
+        (("match", "--queries", gone, "--references", gone, "--out", nowhere), nowhere.parent),
+        (("evaluate", *inputs, "--report", nowhere), nowhere.parent),
+        (("evaluate", *inputs, "--json", tmp_path), tmp_path),
+        (("dedup", gone, "--out", file), file),
+        (("leaks", gone, gone, "--out", file), file),
+        (("demo", "--out", file), file),
+    ):
+        assert _run(*words) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"vit4icd: {place}: ")
+    assert file.read_text() == "precious"
+
+
+def test_says_which_file_failed(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sheet = pictures / "nowhere" / "sheet.png"
+    assert _run("edits", pictures / "000.jpg", "--out", sheet) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"vit4icd: {sheet.parent}")
+    assert line.endswith(": No such file or directory")
+
+
 def test_ends_with_130_when_it_is_stopped(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -27,7 +27,7 @@ from vit4icd.cli.deduplicating import dedup, leaks
 from vit4icd.cli.doctoring import config_show, doctor
 from vit4icd.cli.searching import calibrate, demo, describe, evaluate, match
 from vit4icd.cli.serving import serve
-from vit4icd.cli.terminal import talk
+from vit4icd.cli.terminal import shown, talk
 from vit4icd.cli.training import edits, export, import_weights, prepare_copies, train
 from vit4icd.errors import Vit4icdError
 
@@ -84,7 +84,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = _FAILED
+    except OSError as error:
+        talk.print(f"vit4icd: {_told(error)}", style="red", markup=False, soft_wrap=True)
+        code = _FAILED
     sys.exit(code)
+
+
+def _told(error: OSError) -> str:
+    """Say which file it was, and what is wrong with it."""
+    said = error.strerror or str(error)
+    return said if error.filename is None else f"{shown(os.fsdecode(error.filename))}: {said}"
 
 
 def _joined(words: list[str]) -> list[str]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from vit4icd.collection import Answer
     from vit4icd.matches import Match
 
-__all__ = ["Format", "Tally", "write_answers"]
+__all__ = ["Format", "Tally", "probability_text", "write_answers"]
 
 Format = Literal["table", "json", "jsonl", "csv", "parquet"]
 
@@ -60,7 +60,7 @@ def _print_answers(answers: Sequence["Answer"], out: Path | None) -> None:
     for answer in answers:
         for row, match in enumerate(answer.matches):
             name = shown(answer.query) if row == 0 else ""
-            cells = [name, shown(match.reference), match.verdict, _probability(match)]
+            cells = [name, shown(match.reference), match.verdict, probability_text(match.probability)]
             cells.append(f"{match.score:.3f}")
             table.add_row(*cells, *(_proof(match) if is_proof_tried else ()))
     lines = [_no_match(answer) for answer in answers if not (answer.matches or answer.skipped)]
@@ -78,16 +78,16 @@ def _no_match(answer: "Answer") -> str:
     text = f"{shown(answer.query)}: no match above the threshold"
     if answer.nearest is None:
         return f"{shown(answer.query)}: no match, for the collection is empty"
-    probability = _probability(answer.nearest)
+    probability = probability_text(answer.nearest.probability)
     score = f"p = {probability}" if probability else f"score {answer.nearest.score:.3f}"
     score = score.replace("= <", "< ").replace("= >", "> ")
     return f"{text}; nearest was {shown(answer.nearest.reference)} at {score}"
 
 
-def _probability(match: "Match") -> str:
-    """Return two decimals, but never a certainty that is none."""
-    if match.probability is None:
+def probability_text(probability: float | None) -> str:
+    """Return two decimals, but never a certainty that is none; nothing where it is not known."""
+    if probability is None:
         return ""
-    if match.probability >= 0.995:
+    if probability >= 0.995:
         return ">.99"
-    return "<.01" if match.probability < 0.005 else f"{match.probability:.2f}".lstrip("0")
+    return "<.01" if probability < 0.005 else f"{probability:.2f}".lstrip("0")

@@ -13,7 +13,14 @@ from rich.table import Table
 from tyro.conf import Positional
 
 from vit4icd.cli.answers import Format, Tally, write_answers
-from vit4icd.cli.options import Device, Options, open_describer, paths_of, settled
+from vit4icd.cli.options import (
+    Device,
+    Options,
+    open_describer,
+    paths_of,
+    require_outputs,
+    settled,
+)
 from vit4icd.cli.terminal import bar, print_table, say, shown
 from vit4icd.errors import ConfigError
 
@@ -85,6 +92,7 @@ def index_add(
     from vit4icd.storage import name_fields
     from vit4icd.stream import write_skipped
 
+    require_outputs(skipped)
     paths, fields = paths_of(images, from_file0), _metadata(metadata)
     opened = _open(collection, settled(model, device, threads), make=True)
     with bar("adding", quiet) as advance:
@@ -189,6 +197,7 @@ def index_list(
     """
     from vit4icd.collection import write_fields
 
+    require_outputs(out)
     records = _records(_open(collection), after, limit)
     if format_ != "table":
         rows = (record.to_json() for record in records)
@@ -308,6 +317,7 @@ def search(
     """
     from vit4icd.images import MAX_PIXELS
 
+    require_outputs(out)
     options, tally = settled(model, device, threads, threshold), Tally(quiet)
     queries = paths_of(images, from_file0)
     from_stdin = [str(path) for path in queries] == ["-"]

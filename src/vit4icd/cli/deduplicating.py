@@ -11,7 +11,7 @@ import tyro
 from rich.table import Table
 from tyro.conf import Positional
 
-from vit4icd.cli.options import Device, open_describer, paths_of, settled
+from vit4icd.cli.options import Device, open_describer, paths_of, require_outputs, settled
 from vit4icd.cli.terminal import Advance, bar, print_table, say, shown
 from vit4icd.errors import ConfigError
 
@@ -84,6 +84,7 @@ def dedup(
     from vit4icd.storage import write_json
     from vit4icd.stream import write_skipped
 
+    require_outputs(folder=out)
     options = settled(model, device, threads, threshold)
     paths = paths_of(inputs, from_file0)
     if action == "move" and to is None:
@@ -161,6 +162,7 @@ def leaks(
     from vit4icd.storage import write_json
     from vit4icd.stream import write_skipped
 
+    require_outputs(folder=out)
     options = settled(model, device, threads, threshold)
     with bar("looking for leaks", quiet) as advance:
         found = find_leaks(

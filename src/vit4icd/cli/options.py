@@ -1,5 +1,6 @@
 """What options come to, once the environment, the settings files and lists of paths are read."""
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from vit4icd.settings import effective
 if TYPE_CHECKING:
     from vit4icd.describer import OnnxDescriber
 
-__all__ = ["Device", "Options", "open_describer", "paths_of", "settled"]
+__all__ = ["Device", "Options", "open_describer", "paths_of", "require_outputs", "settled"]
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -55,6 +56,22 @@ def open_describer(options: Options) -> "OnnxDescriber":
     from vit4icd.describer import load_describer
 
     return load_describer(options.model, device=options.device, n_threads=options.threads)
+
+
+def require_outputs(*files: Path | None, folder: Path | None = None) -> None:
+    """Refuse, before any work, files that no folder could hold, and a folder that is a file.
+
+    Raises:
+        OSError: as writing there would, with the path that the user gave.
+    """
+    for file in files:
+        if file is not None and not file.parent.is_dir():
+            said = "there is no such folder; make it first"
+            raise FileNotFoundError(errno.ENOENT, said, str(file.parent))
+        if file is not None and file.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "a folder; name a file", str(file))
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "a file; name a folder", str(folder))
 
 
 def paths_of(inputs: Sequence[Path], from_file0: Path | None) -> list[Path]:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional
 
-from vit4icd.cli.options import open_describer, settled
+from vit4icd.cli.options import open_describer, require_outputs, settled
 from vit4icd.cli.terminal import bar, say, talk
 from vit4icd.errors import ConfigError
 
@@ -106,6 +106,7 @@ def match(
     from vit4icd.search import best_pairs
     from vit4icd.storage import map_descriptors, read_descriptors, write_pairs
 
+    require_outputs(out)
     query_set, sets = read_descriptors(queries, ids=ids), map_descriptors(references, ids=ids)
     prepared = Normalised.unchanged(query_set)
     if background:
@@ -162,6 +163,7 @@ def evaluate(
     from vit4icd.report import write_page
     from vit4icd.storage import read_pairs, read_truth, write_json
 
+    require_outputs(json_out, report)
     result = room.evaluate(
         read_pairs(pairs),
         read_truth(truth),
@@ -220,6 +222,7 @@ def calibrate(
     from vit4icd.report import write_page
     from vit4icd.storage import read_descriptors
 
+    require_outputs(report)
     with bar("calibrating", quiet) as advance:
         result = room.calibrate(
             open_describer(settled(model, threads=threads)),
@@ -254,6 +257,7 @@ def demo(*, out: Path = Path("demo-report"), model: Path | None = None, quiet: b
     """
     from vit4icd.demo import run_demo
 
+    require_outputs(folder=out)
     with bar("describing", quiet) as advance:
         result = run_demo(
             out,
