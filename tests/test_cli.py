@@ -133,6 +133,26 @@ def test_ends_with_130_when_it_is_stopped(
     assert "to go on" in capsys.readouterr().err
 
 
+_STOPPED_AT_START_UP = """
+import os, runpy, signal, sys
+
+class Stopper:
+    def find_spec(self, name, path=None, target=None):
+        if name == "tyro":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Stopper())
+sys.argv = ["vit4icd", "demo"]
+runpy.run_module("vit4icd", run_name="__main__")
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_ends_with_130_when_it_is_stopped_at_start_up() -> None:
+    done = subprocess.run([sys.executable, "-c", _STOPPED_AT_START_UP], capture_output=True)
+    assert (done.returncode, done.stderr) == (130, b"")
+
+
 def test_names_the_extra_that_training_needs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
