@@ -1,6 +1,7 @@
 """Queries against a collection: candidates, proof and judgement; it stores nothing."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +12,11 @@ from vit4icd.collection.pictures import Pictures, sha256_of
 from vit4icd.collection.rows import RECORD_COLUMNS, Record, encode, features_in, records_in
 from vit4icd.collection.scale import Scale
 from vit4icd.collection.views import n_views, views_of
-from vit4icd.describer import OnnxDescriber
+from vit4icd.describer import OnnxDescriber, available_threads
 from vit4icd.errors import ConfigError, ImageError
 from vit4icd.images import prepare, read_image
 from vit4icd.matches import Match, judge, too_plain, weigh
-from vit4icd.overlap import LocalFeatures, find_overlap, local_features
+from vit4icd.overlap import LocalFeatures, Overlap, find_overlap, local_features
 from vit4icd.storage import name_fields
 from vit4icd.stream import Described, Prepared, Skipped, described
 from vit4icd.thresholds import Threshold
@@ -115,10 +116,11 @@ class Searching:
         queries = [item for item in batch if isinstance(item, Described)]
         candidates = self._candidates(queries, held, scale)
         known = self._known({found.reference for of_query in candidates for found in of_query})
+        proofs = _proofs([query.rest for query in queries], candidates, known)
         answers = iter(
             [
-                self._judged(query.rest, of_query, known, scale, threshold)
-                for query, of_query in zip(queries, candidates, strict=True)
+                self._judged(query.rest, of_query, known, tried, scale, threshold)
+                for query, of_query, tried in zip(queries, candidates, proofs, strict=True)
             ]
         )
         for item in batch:
@@ -144,6 +146,7 @@ class Searching:
                 for row, similarity in zip(
                     rows[view].tolist(), similarities[view].tolist(), strict=True
                 ):
+                    similarity = min(similarity, 1.0)  # half precision may round past it
                     score = similarity + float(bias[view])
                     candidate = _Candidate(name[row], similarity, score, orientation)
                     other = best.setdefault(candidate.reference, candidate)
@@ -169,11 +172,12 @@ class Searching:
         query: "_Query",
         candidates: Sequence["_Candidate"],
         known: Mapping[str, "_Reference"],
+        proofs: Mapping[str, Overlap | None],
         scale: Scale,
         threshold: float,
     ) -> Answer:
         found = [
-            _match(query, candidate, known[candidate.reference], scale, threshold)
+            _match(query, candidate, known[candidate.reference].record, proofs, scale, threshold)
             for candidate in candidates
             if candidate.reference in known
         ]
@@ -217,13 +221,40 @@ class _Reference:
     features: LocalFeatures | None
 
 
+def _proofs(
+    queries: Sequence[_Query],
+    candidates: Sequence[Sequence[_Candidate]],
+    known: Mapping[str, _Reference],
+) -> list[dict[str, Overlap | None]]:
+    """Try to prove each query's nearest candidates, side by side; say by reference what came out.
+
+    What has no local features is not tried, and is not among the outcome.
+    """
+    tried = [
+        (row, query.features, candidate.reference, features)
+        for row, (query, of_query) in enumerate(zip(queries, candidates, strict=True))
+        for candidate in of_query[:_TRIED]
+        if query.features is not None
+        and candidate.reference in known
+        and (features := known[candidate.reference].features) is not None
+    ]
+    proofs: list[dict[str, Overlap | None]] = [{} for _ in queries]
+    with ThreadPoolExecutor(available_threads(), "prove") as pool:
+        found = pool.map(lambda one: find_overlap(one[1], one[3]), tried)
+        for (row, _, reference, _), overlap in zip(tried, found, strict=True):
+            proofs[row][reference] = overlap
+    return proofs
+
+
 def _match(
-    query: _Query, candidate: _Candidate, reference: _Reference, scale: Scale, threshold: float
+    query: _Query,
+    candidate: _Candidate,
+    record: Record,
+    proofs: Mapping[str, Overlap | None],
+    scale: Scale,
+    threshold: float,
 ) -> Match:
-    verified = query.features is not None and reference.features is not None
-    overlap = None
-    if query.features is not None and reference.features is not None:
-        overlap = find_overlap(query.features, reference.features)
+    overlap, verified = proofs.get(record.id), record.id in proofs
     probability = scale.probability(candidate.score)
     return Match(
         query=query.name,
@@ -232,7 +263,7 @@ def _match(
         score=candidate.score,
         probability=weigh(probability, overlap=overlap, verified=verified),
         verdict=judge(
-            same_bytes=query.sha256 == reference.record.sha256,
+            same_bytes=query.sha256 == record.sha256,
             score=candidate.score,
             probability=probability,
             overlap=overlap,
@@ -242,5 +273,5 @@ def _match(
         overlap=overlap,
         verified=verified,
         orientation=candidate.orientation,
-        metadata=reference.record.metadata,
+        metadata=record.metadata,
     )
