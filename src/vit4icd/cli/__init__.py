@@ -23,6 +23,7 @@ from vit4icd.cli.collecting import (
     index_verify,
     search,
 )
+from vit4icd.cli.comparing import compare
 from vit4icd.cli.deduplicating import dedup, leaks
 from vit4icd.cli.doctoring import config_show, doctor
 from vit4icd.cli.searching import calibrate, demo, describe, evaluate, match
@@ -50,6 +51,7 @@ VERBS: dict[str, Callable[..., int]] = {
     "index snapshot": index_snapshot,
     "index restore": index_restore,
     "search": search,
+    "compare": compare,
     "dedup": dedup,
     "leaks": leaks,
     "serve": serve,

@@ -60,7 +60,12 @@ def _print_answers(answers: Sequence["Answer"], out: Path | None) -> None:
     for answer in answers:
         for row, match in enumerate(answer.matches):
             name = shown(answer.query) if row == 0 else ""
-            cells = [name, shown(match.reference), match.verdict, probability_text(match.probability)]
+            cells = [
+                name,
+                shown(match.reference),
+                match.verdict,
+                probability_text(match.probability),
+            ]
             cells.append(f"{match.score:.3f}")
             table.add_row(*cells, *(_proof(match) if is_proof_tried else ()))
     lines = [_no_match(answer) for answer in answers if not (answer.matches or answer.skipped)]

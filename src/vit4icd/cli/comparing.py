@@ -1,0 +1,86 @@
+"""The verb that compares two pictures."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+from tyro.conf import Positional
+
+from vit4icd.cli.answers import probability_text
+from vit4icd.cli.terminal import say, shown
+
+if TYPE_CHECKING:
+    from vit4icd.matches import Match
+
+__all__ = ["compare"]
+
+_MATCHES = 11
+
+
+def compare(
+    query: Positional[Path],
+    reference: Positional[Path],
+    /,
+    *,
+    out: Path | None = None,
+    format_: Annotated[Literal["text", "json"], tyro.conf.arg(name="format")] = "text",
+    fail_on_match: bool = False,
+    model: Path | None = None,
+    threads: int | None = None,
+    quiet: bool = False,
+) -> int:
+    """Say whether one picture is a copy of another, and of which part; draw the proof.
+
+    Args:
+        query: The picture in question.
+        reference: The picture it may be a copy of.
+        out: Draw both, with their common part outlined and laid over, into this .jpg or .png.
+        format_: How the answer is written.
+        fail_on_match: End with exit code 11 when it is a copy.
+        model: Model folder; the packaged model by default.
+        threads: Processors to use.
+        quiet: No remarks.
+    """
+    from vit4icd.compare import compare as compare_pictures
+    from vit4icd.describer import load_describer
+    from vit4icd.drawing import draw_match
+    from vit4icd.images import read_image, write_image
+    from vit4icd.storage import atomic_path
+
+    match = compare_pictures(query, reference, describer=load_describer(model, n_threads=threads))
+    if format_ == "json":
+        print(json.dumps(match.to_json(), ensure_ascii=False, indent=2))
+    else:
+        print("\n".join(_lines(match)))
+    if out is not None:
+        picture = draw_match(read_image(query), read_image(reference), match)
+        with atomic_path(out) as temporary:
+            write_image(temporary, picture, suffix=out.suffix)
+        say(quiet, f"drawn: {shown(str(out))}")
+    return _MATCHES if fail_on_match and match.is_copy else 0
+
+
+def _lines(match: "Match") -> list[str]:
+    probability = probability_text(match.probability) or "not known"
+    lines = [
+        f"verdict      {match.verdict}",
+        f"probability  {probability}",
+        f"score        {match.score:.3f} (similarity {match.similarity:.3f})",
+    ]
+    overlap = match.overlap
+    if overlap is None:
+        return [*lines, "overlap      none proven"]
+    turns = [
+        *(["mirrored"] if overlap.flipped else []),
+        *([f"turned by {overlap.rotation:.0f}°"] if abs(overlap.rotation) >= 1 else []),
+        f"scale {overlap.scale:.2f}",
+        *([f"perspective {overlap.perspective:.2f}"] if overlap.perspective >= 0.05 else []),
+    ]
+    return [
+        *lines,
+        f"overlap      {overlap.query_share:.0%} of the query is {overlap.reference_share:.0%} "
+        "of the reference",
+        f"transform    {', '.join(turns)}",
+        f"evidence     {overlap.n_matches} places agree",
+    ]
