@@ -101,14 +101,17 @@ def test_says_what_is_wrong(photos: Path, capsys: pytest.CaptureFixture[str]) ->
         (("dedup", "gone"), "no file or folder gone"),
         (("dedup", photos, "--threshold", "high"), "not 'high'"),
         (("dedup", photos, "--action", "move"), "--to FOLDER"),
+        (("dedup", photos, "--action", "move", "--to", photos / "x"), "choose a folder outside"),
         (("dedup", photos, "--action", "move", "--to", photos, "--yes"), "choose a folder outside"),
+        (("dedup", photos, "--action", "move", "--to", photos / "cat.jpg"), "name a folder"),
         (("dedup", "--from-file0", "gone"), "gone cannot be read"),
         (("leaks", photos, "gone"), "no file or folder gone"),
     ):
         assert _run(*words) == 1
         printed = capsys.readouterr()
         assert message in printed.err.splitlines()[-1]
-        assert printed.out == "" or "--to" in words
+        assert printed.out == ""
+        assert not Path("dedup-report/groups.json").exists()
 
 
 def test_does_nothing_without_yes(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:

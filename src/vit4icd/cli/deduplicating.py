@@ -13,7 +13,6 @@ from tyro.conf import Positional
 
 from vit4icd.cli.options import Device, open_describer, paths_of, require_outputs, settled
 from vit4icd.cli.terminal import Advance, bar, print_table, say, shown
-from vit4icd.errors import ConfigError
 
 if TYPE_CHECKING:
     from vit4icd.dedup import Deed, Duplicates, Leaks, Member
@@ -78,17 +77,18 @@ def dedup(
         strict: End with exit code 3 when a file was skipped, or left where it was.
         quiet: No progress and no remarks.
     """
-    from vit4icd.dedup import find_duplicates, groups_page, shown_bytes
+    from vit4icd.dedup import find_duplicates, groups_page, require_target, shown_bytes
     from vit4icd.images import MAX_PIXELS
     from vit4icd.report import write_page
     from vit4icd.storage import write_json
     from vit4icd.stream import write_skipped
 
     require_outputs(folder=out)
+    require_outputs(folder=to)
     options = settled(model, device, threads, threshold)
     paths = paths_of(inputs, from_file0)
-    if action == "move" and to is None:
-        raise ConfigError("--action move needs a folder to move to: --to FOLDER")
+    if action != "report":
+        require_target([*paths, *reference], action, to)
     with bar("looking for copies", quiet) as advance:
         found = find_duplicates(
             paths,

@@ -1,6 +1,6 @@
 """Copies among files: groups, the copy worth keeping, what becomes of the others, and leaks."""
 
-from vit4icd.dedup.act import Action, Deed, carry_out, planned
+from vit4icd.dedup.act import Action, Deed, carry_out, planned, require_target
 from vit4icd.dedup.files import PictureFile
 from vit4icd.dedup.find import find_duplicates
 from vit4icd.dedup.leaks import Leaks, find_leaks
@@ -21,5 +21,6 @@ __all__ = [
     "groups_page",
     "leaks_page",
     "planned",
+    "require_target",
     "shown_bytes",
 ]

@@ -10,7 +10,7 @@ import json
 import os
 import shlex
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -26,7 +26,7 @@ from vit4icd.dedup.result import Duplicates, Group, Member
 from vit4icd.errors import ConfigError
 from vit4icd.storage import atomic_path, file_sha256, name_fields
 
-__all__ = ["Action", "Deed", "carry_out", "planned"]
+__all__ = ["Action", "Deed", "carry_out", "planned", "require_target"]
 
 Action = Literal["move", "trash", "hardlink"]
 
@@ -77,7 +77,7 @@ def carry_out(
     Raises:
         ConfigError: "move" without a target, or with one inside a folder that was searched.
     """
-    _require_target(duplicates, action, to)
+    require_target(duplicates.inputs, action, to)
     deeds: list[Deed] = []
     with _Journal(journal, duplicates, action) as book:
         run = _Run(action=action, to=to, book=book)
@@ -89,12 +89,17 @@ def carry_out(
     return deeds
 
 
-def _require_target(duplicates: Duplicates, action: Action, to: Path | None) -> None:
+def require_target(inputs: Iterable[str | Path], action: Action, to: Path | None) -> None:
+    """Refuse a target that could not be moved to; it can be asked before anything is searched.
+
+    Raises:
+        ConfigError: "move" without a target, or with one inside a folder that is searched.
+    """
     if action != "move":
         return
     if to is None:
         raise ConfigError("moving needs a folder to move to: --to FOLDER")
-    for name in duplicates.inputs:
+    for name in inputs:
         if to.resolve().is_relative_to(Path(name).resolve()):
             raise ConfigError(f"{to} lies in {name}, which is searched; choose a folder outside")
 
