@@ -1,19 +1,13 @@
 """Two uploaded pictures against each other; it keeps neither."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import numpy as np
-
+from vit4icd.compare import compare
 from vit4icd.describer import OnnxDescriber
 from vit4icd.errors import ImageError
-from vit4icd.images import read_image
-from vit4icd.matches import Match, judge, too_plain, weigh
-from vit4icd.overlap import find_overlap, local_features
-from vit4icd.scores import ScoreNormalisation, normalise
-from vit4icd.service.library import sha256_of_bytes
+from vit4icd.matches import Match
 from vit4icd.thresholds import least_score
-from vit4icd.types import DescriptorSet
 
 __all__ = ["Comparing", "Pair"]
 
@@ -55,42 +49,12 @@ class Comparing:
 
     def _compared(self, pair: Pair) -> Match | Exception:
         try:
-            query, reference = (self._read(data) for data in (pair.query_data, pair.reference_data))
+            match = compare(
+                pair.query_data,
+                pair.reference_data,
+                describer=self.describer,
+                max_pixels=self.max_pixels,
+            )
         except ImageError as error:
             return error
-        vectors = self.describer.describe_images([query, reference])
-        similarity = float(vectors[0] @ vectors[1])
-        score = similarity + self._bias(vectors[:1])
-        calibration = self.describer.calibration
-        probability = (
-            None if calibration is None else float(calibration.probability(score, n_references=1))
-        )
-        overlap = find_overlap(local_features(query), local_features(reference))
-        same_bytes = sha256_of_bytes(pair.query_data) == sha256_of_bytes(pair.reference_data)
-        return Match(
-            query=pair.query,
-            reference=pair.reference,
-            similarity=similarity,
-            score=score,
-            probability=weigh(probability, overlap=overlap, verified=True),
-            verdict=judge(
-                same_bytes=same_bytes, score=score, probability=probability, overlap=overlap,
-                verified=True, least_score=self.threshold,
-            ),
-            overlap=overlap,
-            verified=True,
-        )  # fmt: skip
-
-    def _read(self, data: bytes) -> np.ndarray:
-        image = read_image(data, max_pixels=self.max_pixels)
-        if (reason := too_plain(image)) is not None:
-            raise ImageError("image_too_plain", f"{reason}: it would match everything like it")
-        return image
-
-    def _bias(self, query: np.ndarray) -> float:
-        background, calibration = self.describer.background, self.describer.calibration
-        if background is None or calibration is None:
-            return 0.0
-        config = ScoreNormalisation(factor=calibration.factor, neighbours=calibration.neighbours)
-        one = DescriptorSet(ids=["query"], vectors=query, fingerprint=self.describer.fingerprint)
-        return float(normalise(one, background, config=config).bias[0])
+        return replace(match, query=pair.query, reference=pair.reference)
