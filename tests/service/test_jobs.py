@@ -2,13 +2,20 @@
 
 import io
 import os
+import sqlite3
 import tarfile
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 from fastapi.testclient import TestClient
 
 from tests.service.conftest import Serving, search, until
+from vit4icd.service.database import Database
+from vit4icd.service.jobs import Jobs
+from vit4icd.service.library import Added, Adding, New
 
 PATH = "/v1/collections/mine/jobs"
 TAR = {"Content-Type": "application/x-tar"}
@@ -25,6 +32,21 @@ def _tar(members: dict[str, bytes]) -> bytes:
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         archive.addfile(link)
     return sink.getvalue()
+
+
+def _read(pictures: list[Path]) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in pictures}
+
+
+def _jobs(client: TestClient) -> Jobs:
+    jobs: Jobs = client.app.state.service.jobs  # type: ignore[attr-defined]
+    return jobs
+
+
+def _database(client: TestClient) -> sqlite3.Connection:
+    database = client.app.state.service.database  # type: ignore[attr-defined]
+    connection: sqlite3.Connection = database._connection
+    return connection
 
 
 def _finished(client: TestClient, location: str) -> dict[str, Any]:
@@ -63,6 +85,100 @@ def test_goes_on_after_a_stop(serving: Serving, pictures: list[Path]) -> None:
         assert client.get(location).json()["state"] == "waiting"
     with serving() as client:
         assert _finished(client, location)["n_stored"] == 6
+
+
+def test_gives_a_job_back_when_it_stops(
+    serving: Serving, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def last(adding: Adding, items: Sequence[New]) -> list[Added | Exception]:
+        held.jobs._closing.set()
+        return run(adding, items)
+
+    run = Adding.run
+    monkeypatch.setattr("vit4icd.service.jobs._BATCH", 2)
+    with serving() as client:
+        held = client.app.state.service  # type: ignore[attr-defined]
+        monkeypatch.setattr(Adding, "run", last)
+        location = client.post(PATH, content=_tar(_read(pictures)), headers=TAR).headers["location"]
+        until(lambda: client.get(location).json()["n_stored"] == 2)
+        until(lambda: client.get(location).json()["state"] == "waiting")
+    monkeypatch.setattr(Adding, "run", run)
+    with serving() as client:
+        job = _finished(client, location)
+        assert (job["n_stored"], job["n_unchanged"]) == (4, 2)
+
+
+def test_leaves_a_job_to_the_process_that_works_on_it(
+    serving: Serving, pictures: list[Path]
+) -> None:
+    with serving() as client, serving() as other:
+        first, second = _jobs(client), _jobs(other)
+        for jobs in (first, second):
+            jobs.close()  # their threads; what they do is done here
+        location = client.post(PATH, content=_tar(_read(pictures)), headers=TAR).headers["location"]
+        job = first.get(location.rpartition("/")[2])
+        assert first._claim(job)
+        assert other.get(location).json()["state"] == "running"
+        assert not second._claim(job)
+        assert not second._keep(job)
+        _database(client).execute("UPDATE jobs SET beat = beat - 61")
+        assert second._claim(job)
+        assert not first._claim(job)
+        assert not first._keep(job)  # so the first, should it live after all, lets go
+
+
+@pytest.mark.parametrize(("silent_s", "state"), [(30, "running"), (61, "done")])
+def test_takes_over_only_what_was_long_silent(
+    serving: Serving, pictures: list[Path], silent_s: int, state: str
+) -> None:
+    with serving() as client:
+        _jobs(client).close()
+        taken = client.post(PATH, content=_tar(_read(pictures)), headers=TAR)
+        _database(client).execute(
+            "UPDATE jobs SET state = 'running', owner = 'other', beat = ?",
+            (time.time() - silent_s,),
+        )
+    with serving() as client:
+        sent = client.post(PATH, content=_tar(_read(pictures)), headers=TAR)  # comes after it
+        assert _finished(client, sent.headers["location"])["state"] == "done"
+        assert client.get(taken.headers["location"]).json()["state"] == state
+
+
+def test_shows_life_during_a_long_batch(
+    serving: Serving, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vit4icd.service.jobs._BEAT_S", 0.05)
+    beats: set[float] = set()
+
+    def slow(adding: Adding, items: Sequence[New]) -> list[Added | Exception]:
+        def is_later() -> bool:
+            ((beat,),) = held.database.read("SELECT beat FROM jobs")
+            beats.add(beat)
+            return len(beats) > 2
+
+        until(is_later)
+        return run(adding, items)
+
+    run = Adding.run
+    monkeypatch.setattr(Adding, "run", slow)
+    with serving() as client:
+        held = client.app.state.service  # type: ignore[attr-defined]
+        location = client.post(PATH, content=_tar(_read(pictures)), headers=TAR).headers["location"]
+        assert _finished(client, location)["n_stored"] == 6
+
+
+def test_reads_jobs_of_the_first_format(tmp_path: Path) -> None:
+    path = tmp_path / "review.sqlite"
+    Database(path).close()
+    with sqlite3.connect(path) as connection:
+        for column in ("owner", "beat"):
+            connection.execute(f"ALTER TABLE jobs DROP COLUMN {column}")
+        connection.execute("INSERT INTO jobs VALUES ('a', 'now', 'running', 'mine', '{}')")
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    database = Database(path)
+    assert database.read("SELECT id, owner, beat FROM jobs") == [("a", "", 0.0)]
+    database.close()
 
 
 def test_clears_away_what_a_kill_left_of_an_upload(serving: Serving, tmp_path: Path) -> None:

@@ -11,9 +11,8 @@ from vit4icd.errors import FormatError, StoreError
 
 __all__ = ["Database"]
 
-_VERSION = 1
 _WAIT_S = 30.0  # for other processes that write
-_SCHEMA = """
+_SCHEMA_1 = """
 CREATE TABLE decisions (
   number INTEGER PRIMARY KEY,
   at TEXT NOT NULL,
@@ -58,6 +57,12 @@ CREATE TABLE jobs (
   fields TEXT NOT NULL
 );
 """
+_SCHEMA_2 = """
+ALTER TABLE jobs ADD COLUMN owner TEXT NOT NULL DEFAULT '';
+ALTER TABLE jobs ADD COLUMN beat REAL NOT NULL DEFAULT 0;
+"""
+_STEPS = (_SCHEMA_1, _SCHEMA_2)  # each makes a file of the version before one of the next
+_VERSION = len(_STEPS)
 
 
 class Database:
@@ -118,10 +123,9 @@ class Database:
                     f"{self._path} has format {version}; this version reads up to {_VERSION}: "
                     "upgrade vit4icd"
                 )
-            if version == 0:
-                for statement in _statements(_SCHEMA):
-                    self._connection.execute(statement)
-                self._connection.execute(f"PRAGMA user_version = {_VERSION}")
+            for statement in _statements("".join(_STEPS[version:])):
+                self._connection.execute(statement)
+            self._connection.execute(f"PRAGMA user_version = {_VERSION}")
 
 
 def _statements(script: str) -> Iterator[str]:

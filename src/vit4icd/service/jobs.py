@@ -21,6 +21,8 @@ from vit4icd.storage import name_fields
 
 __all__ = ["Job", "Jobs"]
 
+_BEAT_S = 10.0  # between two signs of life of a job, and between two looks for jobs to take
+_GONE_S = 60.0  # without a sign of life, after which another process takes a job over
 _BATCH = 16  # pictures of one commit
 _MAX_LISTED = 1_000  # pictures left out that a job tells of
 
@@ -49,7 +51,11 @@ class Job:
 
 
 class Jobs:
-    """All jobs: the table of them, the files that wait, and the thread that adds one at a time."""
+    """All jobs: the table of them, the files that wait, and the thread that adds one at a time.
+
+    Several processes may share them: each job is worked on by the one that claimed it, until that
+    shows no sign of life for a minute.
+    """
 
     def __init__(
         self,
@@ -62,9 +68,13 @@ class Jobs:
     ) -> None:
         self._folder, self._database, self._library = folder, database, library
         self._previews, self._limits = previews, limits
-        self._wake, self._is_closed = threading.Event(), False
+        self._owner, self._in_hand = secrets.token_hex(12), ""
+        self._wake, self._closing = threading.Event(), threading.Event()
         folder.mkdir(parents=True, exist_ok=True)
-        self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._work, name="jobs", daemon=True),
+            threading.Thread(target=self._beat, name="jobs-beat", daemon=True),
+        ]
 
     def start(self) -> None:
         """Begin to work; jobs that a stop interrupted come first, what a kill left over goes."""
@@ -73,17 +83,17 @@ class Jobs:
             age_s = time.time() - path.stat().st_mtime
             if path.stem not in known and age_s > self._limits.max_tar_seconds:
                 path.unlink(missing_ok=True)
-        with self._database.writing() as connection:
-            connection.execute("UPDATE jobs SET state = 'waiting' WHERE state = 'running'")
         self._wake.set()
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def close(self) -> None:
         """End after the batch in hand; the rest is done when the service starts again."""
-        self._is_closed = True
+        self._closing.set()
         self._wake.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
 
     def place(self) -> tuple[str, Path]:
         """Return a name for a new job, and where its .tar is to be written."""
@@ -104,7 +114,11 @@ class Jobs:
             raise Problem("unsupported_format", f"no uncompressed .tar: {error}") from error
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
         job = Job(id=id_, collection=collection, state="waiting", at=at)
-        self._keep(job)
+        with self._database.writing() as connection:
+            connection.execute(
+                "INSERT INTO jobs (id, at, state, collection, fields) VALUES (?, ?, ?, ?, ?)",
+                (job.id, job.at, job.state, job.collection, json.dumps(job.to_json())),
+            )
         self._wake.set()
         return job
 
@@ -114,40 +128,65 @@ class Jobs:
         Raises:
             Problem: there is none of this name.
         """
-        rows = self._database.read("SELECT fields FROM jobs WHERE id = ?", (id_,))
+        rows = self._database.read("SELECT state, fields FROM jobs WHERE id = ?", (id_,))
         if not rows:
             raise Problem("not_found", f"there is no job {id_!r}")
-        return _job(rows[0][0])
+        return _job(*rows[0])
 
     def _work(self) -> None:
-        while not self._is_closed:
-            self._wake.wait()
+        while not self._closing.is_set():
+            self._wake.wait(_BEAT_S)
             self._wake.clear()
-            for job in self._in("waiting"):
-                if self._is_closed:
+            for job in self._in("waiting", "running"):
+                if self._closing.is_set():
                     return
                 if self._claim(job):
                     self._run(job)
 
+    def _beat(self) -> None:
+        """Show that the job in hand is being worked on, however long a batch takes."""
+        while not self._closing.wait(_BEAT_S):
+            if not self._in_hand:
+                continue
+            with self._database.writing() as connection:
+                connection.execute(
+                    "UPDATE jobs SET beat = ? WHERE id = ? AND owner = ?",
+                    (time.time(), self._in_hand, self._owner),
+                )
+
     def _in(self, *states: State) -> list[Job]:
         marks = ", ".join("?" * len(states))
         rows = self._database.read(
-            f"SELECT fields FROM jobs WHERE state IN ({marks}) ORDER BY at, id",  # noqa: S608
+            f"SELECT state, fields FROM jobs WHERE state IN ({marks}) ORDER BY at, id",  # noqa: S608
             states,
         )
-        return [_job(fields) for (fields,) in rows]
+        return [_job(state, fields) for state, fields in rows]
 
     def _claim(self, job: Job) -> bool:
-        """Take a job, unless another process on the same data took it."""
+        """Take a job, unless another process has it and lives."""
+        now = time.time()
         with self._database.writing() as connection:
             taken = connection.execute(
-                "UPDATE jobs SET state = 'running' WHERE id = ? AND state = 'waiting'", (job.id,)
+                "UPDATE jobs SET state = 'running', owner = ?, beat = ? WHERE id = ? AND "
+                "(state = 'waiting' OR (state = 'running' AND beat < ?))",
+                (self._owner, now, job.id, now - _GONE_S),
             )
         return taken.rowcount == 1
 
     def _run(self, job: Job) -> None:
-        job = Job(id=job.id, collection=job.collection, state="running", at=job.at)
-        self._keep(job)
+        """Work on a job that was claimed, from its beginning: what is stored is not added twice."""
+        self._in_hand = job.id
+        try:
+            job = self._worked(
+                Job(id=job.id, collection=job.collection, state="running", at=job.at)
+            )
+            if self._keep(job) and job.state in ("done", "failed"):
+                self._file(job.id).unlink(missing_ok=True)
+        finally:
+            self._in_hand = ""
+
+    def _worked(self, job: Job) -> Job:
+        """Return the job as it ended; waiting if the service stops, running if it was lost."""
         try:
             adding = Adding(
                 shelf=self._library.get(job.collection),
@@ -155,15 +194,14 @@ class Jobs:
                 max_pixels=self._limits.max_pixels,
             )
             for batch in self._batches(job.id):
-                if self._is_closed:
-                    return
+                if self._closing.is_set():
+                    return replace(job, state="waiting")
                 job = _advanced(job, batch, adding)
-                self._keep(job)
-            job = replace(job, state="done")
+                if not self._keep(job):
+                    return job
+            return replace(job, state="done")
         except (Vit4icdError, tarfile.TarError, OSError) as error:
-            job = replace(job, state="failed", error=str(error))
-        self._keep(job)
-        self._file(job.id).unlink(missing_ok=True)
+            return replace(job, state="failed", error=str(error))
 
     def _batches(self, id_: str) -> Iterator[list[New]]:
         batch: list[New] = []
@@ -181,20 +219,23 @@ class Jobs:
         if batch:
             yield batch
 
-    def _keep(self, job: Job) -> None:
+    def _keep(self, job: Job) -> bool:
+        """Write how far a job is, unless another process took it over."""
         with self._database.writing() as connection:
-            connection.execute(
-                "INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?)",
-                (job.id, job.at, job.state, job.collection, json.dumps(job.to_json())),
+            kept = connection.execute(
+                "UPDATE jobs SET state = ?, fields = ?, beat = ? "
+                "WHERE id = ? AND owner = ? AND state = 'running'",
+                (job.state, json.dumps(job.to_json()), time.time(), job.id, self._owner),
             )
+        return kept.rowcount == 1
 
     def _file(self, id_: str) -> Path:
         return self._folder / f"{id_}.tar"
 
 
-def _job(fields: str) -> Job:
+def _job(state: State, fields: str) -> Job:
     read: dict[str, Any] = json.loads(fields)
-    return Job(**{**read, "skipped": tuple(read["skipped"])})
+    return Job(**{**read, "state": state, "skipped": tuple(read["skipped"])})
 
 
 def _advanced(job: Job, batch: list[New], adding: Adding) -> Job:
