@@ -14,8 +14,9 @@ from fastapi.testclient import TestClient
 
 from tests.service.conftest import Serving, search, until
 from vit4icd.service.database import Database
-from vit4icd.service.jobs import Jobs
+from vit4icd.service.jobs import Job, Jobs
 from vit4icd.service.library import Added, Adding, New
+from vit4icd.service.uploads import Limits
 
 PATH = "/v1/collections/mine/jobs"
 TAR = {"Content-Type": "application/x-tar"}
@@ -165,6 +166,61 @@ def test_shows_life_during_a_long_batch(
         held = client.app.state.service  # type: ignore[attr-defined]
         location = client.post(PATH, content=_tar(_read(pictures)), headers=TAR).headers["location"]
         assert _finished(client, location)["n_stored"] == 6
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (MemoryError(), "MemoryError"),
+        (sqlite3.OperationalError("disk I/O error"), "OperationalError: disk I/O error"),
+    ],
+)
+def test_fails_one_job_and_goes_on_with_the_next(
+    client: TestClient,
+    pictures: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    reason: str,
+) -> None:
+    def failing(adding: Adding, items: Sequence[New]) -> list[Added | Exception]:
+        monkeypatch.setattr(Adding, "run", run)
+        raise error
+
+    run = Adding.run
+    monkeypatch.setattr(Adding, "run", failing)
+    tar = _tar(_read(pictures))
+    first, second = (client.post(PATH, content=tar, headers=TAR).headers["location"] for _ in "12")
+    failed = _finished(client, first)
+    assert (failed["state"], failed["error"]) == ("failed", reason)
+    assert _finished(client, second)["n_stored"] == 6
+
+
+def test_works_on_when_the_table_can_be_read_again(
+    client: TestClient, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(jobs: Jobs, job: Job) -> bool:
+        monkeypatch.setattr(Jobs, "_claim", claim)
+        raise sqlite3.OperationalError("database is locked")
+
+    claim = Jobs._claim
+    monkeypatch.setattr("vit4icd.service.jobs._BEAT_S", 0.05)
+    monkeypatch.setattr(Jobs, "_claim", failing)
+    location = client.post(PATH, content=_tar(_read(pictures)), headers=TAR).headers["location"]
+    _jobs(client)._wake.set()
+    assert _finished(client, location)["n_stored"] == 6
+
+
+def test_refuses_a_member_that_is_too_large(serving: Serving, pictures: list[Path]) -> None:
+    data = pictures[0].read_bytes()
+    limits = Limits(max_bytes=len(data))
+    members = {"whole.jpg": data, "long.jpg": data + b"\0"}  # cut, it would be a good picture
+    with serving(limits=limits) as client:
+        taken = client.post(PATH, content=_tar(members), headers=TAR)
+        job = _finished(client, taken.headers["location"])
+        assert (job["n_stored"], job["n_skipped"]) == (1, 1)
+        assert (job["skipped"][0]["id"], job["skipped"][0]["reason"]) == ("long.jpg", "too_large")
+        message = f"{len(data) + 1} bytes exceed the limit of {len(data)}"
+        assert job["skipped"][0]["message"] == message
 
 
 def test_reads_jobs_of_the_first_format(tmp_path: Path) -> None:

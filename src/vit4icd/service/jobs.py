@@ -1,13 +1,16 @@
 """Bulk additions from .tar files: begun at once, finished later, gone on with after a stop."""
 
 import json
+import logging
 import secrets
+import sqlite3
 import tarfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +18,7 @@ from vit4icd.errors import Vit4icdError
 from vit4icd.service.database import Database
 from vit4icd.service.library import Adding, Library, New
 from vit4icd.service.previews import Previews
-from vit4icd.service.problems import Problem
+from vit4icd.service.problems import Problem, problem_of
 from vit4icd.service.uploads import Limits
 from vit4icd.storage import name_fields
 
@@ -25,6 +28,8 @@ _BEAT_S = 10.0  # between two signs of life of a job, and between two looks for 
 _GONE_S = 60.0  # without a sign of life, after which another process takes a job over
 _BATCH = 16  # pictures of one commit
 _MAX_LISTED = 1_000  # pictures left out that a job tells of
+
+_log = logging.getLogger(__name__)
 
 State = Literal["waiting", "running", "done", "failed"]
 
@@ -48,6 +53,14 @@ class Job:
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
         return {**asdict(self), "skipped": list(self.skipped)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """A member of a .tar that is not even read."""
+
+    id: str
+    problem: Problem
 
 
 class Jobs:
@@ -137,22 +150,31 @@ class Jobs:
         while not self._closing.is_set():
             self._wake.wait(_BEAT_S)
             self._wake.clear()
-            for job in self._in("waiting", "running"):
-                if self._closing.is_set():
-                    return
-                if self._claim(job):
-                    self._run(job)
+            try:
+                self._work_off()
+            except Exception:  # a job in hand falls silent, and is taken again after that
+                _log.exception("jobs cannot be worked on now; trying again")
+
+    def _work_off(self) -> None:
+        for job in self._in("waiting", "running"):
+            if self._closing.is_set():
+                return
+            if self._claim(job):
+                self._run(job)
 
     def _beat(self) -> None:
         """Show that the job in hand is being worked on, however long a batch takes."""
         while not self._closing.wait(_BEAT_S):
             if not self._in_hand:
                 continue
-            with self._database.writing() as connection:
-                connection.execute(
-                    "UPDATE jobs SET beat = ? WHERE id = ? AND owner = ?",
-                    (time.time(), self._in_hand, self._owner),
-                )
+            try:
+                with self._database.writing() as connection:
+                    connection.execute(
+                        "UPDATE jobs SET beat = ? WHERE id = ? AND owner = ?",
+                        (time.time(), self._in_hand, self._owner),
+                    )
+            except sqlite3.Error as error:
+                _log.warning("a sign of life could not be written: %s", error)
 
     def _in(self, *states: State) -> list[Job]:
         marks = ", ".join("?" * len(states))
@@ -200,24 +222,24 @@ class Jobs:
                 if not self._keep(job):
                     return job
             return replace(job, state="done")
-        except (Vit4icdError, tarfile.TarError, OSError) as error:
-            return replace(job, state="failed", error=str(error))
+        except Exception as error:  # whatever it is, it ends this job and no other
+            _log.exception("the job %s failed", job.id)
+            return replace(job, state="failed", error=_reason(error))
 
-    def _batches(self, id_: str) -> Iterator[list[New]]:
-        batch: list[New] = []
+    def _batches(self, id_: str) -> Iterator[list[New | _Refused]]:
         with tarfile.open(self._file(id_), "r:") as archive:
-            for member in archive:
-                if not member.isreg():
-                    continue
-                file = archive.extractfile(member)  # into memory; nothing is unpacked
-                assert file is not None
-                data = file.read(self._limits.max_bytes + 1)
-                batch.append(New(member.name.removeprefix("./"), data))
-                if len(batch) == _BATCH:
-                    yield batch
-                    batch = []
-        if batch:
-            yield batch
+            members = (self._read(archive, member) for member in archive if member.isreg())
+            while batch := list(islice(members, _BATCH)):
+                yield batch
+
+    def _read(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> New | _Refused:
+        name, most = member.name.removeprefix("./"), self._limits.max_bytes
+        if member.size > most:
+            message = f"{member.size} bytes exceed the limit of {most}"
+            return _Refused(name, Problem("too_large", message))
+        file = archive.extractfile(member)  # into memory; nothing is unpacked
+        assert file is not None
+        return New(name, file.read())
 
     def _keep(self, job: Job) -> bool:
         """Write how far a job is, unless another process took it over."""
@@ -238,15 +260,15 @@ def _job(state: State, fields: str) -> Job:
     return Job(**{**read, "state": state, "skipped": tuple(read["skipped"])})
 
 
-def _advanced(job: Job, batch: list[New], adding: Adding) -> Job:
+def _advanced(job: Job, batch: Sequence[New | _Refused], adding: Adding) -> Job:
     """Add a batch, and count what became of it."""
-    results = adding.run(batch)
+    added = iter(adding.run([item for item in batch if isinstance(item, New)]))
+    results = [next(added) if isinstance(item, New) else item.problem for item in batch]
     skipped = [
-        name_fields("id", item.id) | {"reason": getattr(result, "reason", "failed"),
-                                      "message": str(result)}
+        name_fields("id", item.id) | {"reason": problem_of(result).code, "message": str(result)}
         for item, result in zip(batch, results, strict=True)
         if isinstance(result, Exception)
-    ]  # fmt: skip
+    ]
     outcomes = [result.outcome for result in results if not isinstance(result, Exception)]
     return replace(
         job,
@@ -256,3 +278,9 @@ def _advanced(job: Job, batch: list[New], adding: Adding) -> Job:
         n_skipped=job.n_skipped + len(skipped),
         skipped=(*job.skipped, *skipped)[:_MAX_LISTED],
     )
+
+
+def _reason(error: Exception) -> str:
+    """Return what ended a job; an error that is not ours says of which kind it is."""
+    is_told = isinstance(error, Vit4icdError | tarfile.TarError | OSError)
+    return str(error) if is_told else f"{type(error).__name__}: {error}".removesuffix(": ")
