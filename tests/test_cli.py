@@ -75,7 +75,7 @@ def test_shares_the_work(model: Path, pictures: Path, tmp_path: Path) -> None:
     words = ("describe", pictures, "--out", out, "--model", model, "--quiet", "--share")
     assert _run(*words, "1/4") == 0
     assert len(read_descriptors(out)) == 5
-    assert _run(*words, "five") == 1
+    assert _run(*words, "five") == 2
 
 
 def test_reports_errors_in_one_line_and_usage_by_code_2(
@@ -111,6 +111,21 @@ def test_refuses_places_that_it_could_not_write_to_before_the_work(
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith(f"vit4icd: {place}: ")
     assert file.read_text() == "precious"
+
+
+@pytest.mark.parametrize("option", ["--max-pixels", "--threads"])
+def test_refuses_counts_below_one(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (
+        ("describe", "gone", "--out", "x.h5"),
+        ("index", "add", "gone", "gone.jpg"),
+        ("search", "gone", "gone.jpg"),
+        ("dedup", "gone"),
+        ("leaks", "gone", "gone"),
+    ):
+        assert _run(*words, option, 0) == 2
+        assert option in capsys.readouterr().err
+    files = ("--queries", "gone", "--references", "gone", "--out", "x.csv")
+    assert _run("match", *files, "--threads", 0) == 2
 
 
 def test_says_which_file_failed(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -173,7 +188,7 @@ def test_needs_a_background_for_score_normalisation(
     out = tmp_path / "x.h5"
     _run("describe", pictures, "--out", out, "--model", model, "--quiet")
     words = ("match", "--queries", out, "--references", out, "--out", tmp_path / "p.csv")
-    assert _run(*words, "--factor", 2) == 1
+    assert _run(*words, "--factor", 2) == 2
     assert "--background" in capsys.readouterr().err
     assert _run(*words, "--per-query", 2, "--all-digits") == 0
     pairs = read_pairs(tmp_path / "p.csv")
@@ -218,7 +233,7 @@ def test_imports_and_exports_model_folders(tmp_path: Path) -> None:
     card = json.loads((again / "model.json").read_text())
     assert card["preprocessing"]["image_size"] == 64
     assert card["thresholds"] == {"P90": 0.5}
-    assert _run("export", folder, "--out", again, "--threshold", "P90") == 1
+    assert _run("export", folder, "--out", again, "--threshold", "P90") == 2
     assert card["provenance"].startswith("ImageNet EfficientNet-Lite0")
 
 

@@ -141,7 +141,7 @@ def test_says_when_nothing_matches(
     assert _run(*words, "--threshold", "1", "--fail-on-match") == 0
     printed = capsys.readouterr().out
     assert re.search(r"no match above the threshold; nearest was \d+.jpg at score 0\.\d", printed)
-    assert _run(*words) == 1
+    assert _run(*words) == 2
     assert "calibrate" in capsys.readouterr().err
 
 
@@ -217,7 +217,7 @@ def test_explains_a_wrong_place_or_model(
     other = make_model(tmp_path / "other", seed=3)
     assert _run("search", stored, pictures, "--model", other) == 1
     assert "was made with the model" in capsys.readouterr().err
-    assert _run("index", "add", stored, pictures, "--metadata", "owner") == 1
+    assert _run("index", "add", stored, pictures, "--metadata", "owner") == 2
     assert "KEY=VALUE" in capsys.readouterr().err
     assert _run("index") == 2
     assert _run("index", "nonsense") == 2

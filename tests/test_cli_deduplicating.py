@@ -96,18 +96,22 @@ def test_ends_as_asked(photos: Path) -> None:
 
 
 def test_says_what_is_wrong(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for words, message in (
-        (("dedup",), "name at least one folder"),
-        (("dedup", "gone"), "no file or folder gone"),
-        (("dedup", photos, "--threshold", "high"), "not 'high'"),
-        (("dedup", photos, "--action", "move"), "--to FOLDER"),
-        (("dedup", photos, "--action", "move", "--to", photos / "x"), "choose a folder outside"),
-        (("dedup", photos, "--action", "move", "--to", photos, "--yes"), "choose a folder outside"),
-        (("dedup", photos, "--action", "move", "--to", photos / "cat.jpg"), "name a folder"),
-        (("dedup", "--from-file0", "gone"), "gone cannot be read"),
-        (("leaks", photos, "gone"), "no file or folder gone"),
+    for words, message, code in (
+        (("dedup",), "name at least one folder", 2),
+        (("dedup", "gone"), "no file or folder gone", 1),
+        (("dedup", photos, "--threshold", "high"), "not 'high'", 2),
+        (("dedup", photos, "--action", "move"), "--to FOLDER", 2),
+        (("dedup", photos, "--action", "move", "--to", photos / "x"), "choose a folder outside", 2),
+        (
+            ("dedup", photos, "--action", "move", "--to", photos, "--yes"),
+            "choose a folder outside",
+            2,
+        ),
+        (("dedup", photos, "--action", "move", "--to", photos / "cat.jpg"), "name a folder", 1),
+        (("dedup", "--from-file0", "gone"), "gone cannot be read", 2),
+        (("leaks", photos, "gone"), "no file or folder gone", 1),
     ):
-        assert _run(*words) == 1
+        assert _run(*words) == code
         printed = capsys.readouterr()
         assert message in printed.err.splitlines()[-1]
         assert printed.out == ""

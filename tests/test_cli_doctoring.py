@@ -76,5 +76,5 @@ def test_uses_the_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert _run("describe", "photos", "--out", "y.h5", "--model", model, "--quiet") == 0
     Path("vit4icd.toml").write_text("treads = 2\n")
     capsys.readouterr()
-    assert _run("describe", "photos", "--out", "z.h5") == 1
+    assert _run("describe", "photos", "--out", "z.h5") == 2
     assert "vit4icd.toml sets 'treads'" in capsys.readouterr().err

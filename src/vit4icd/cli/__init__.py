@@ -30,11 +30,11 @@ from vit4icd.cli.searching import calibrate, demo, describe, evaluate, match
 from vit4icd.cli.serving import serve
 from vit4icd.cli.terminal import shown, talk
 from vit4icd.cli.training import edits, export, import_weights, prepare_copies, train
-from vit4icd.errors import Vit4icdError
+from vit4icd.errors import ConfigError, Vit4icdError
 
 __all__ = ["VERBS", "main"]
 
-_FAILED, _STOPPED = 1, 130
+_FAILED, _MISUSED, _STOPPED = 1, 2, 130
 
 VERBS: dict[str, Callable[..., int]] = {
     "describe": describe,
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.flush()  # a reader that left is noticed here, not at the very end
     except Vit4icdError as error:
         talk.print(f"vit4icd: {error}", style="red", markup=False, soft_wrap=True)
-        code = _FAILED
+        code = _MISUSED if isinstance(error, ConfigError) else _FAILED
     except KeyboardInterrupt:
         talk.print("vit4icd: stopped; run the same command to go on (train: with --resume)")
         code = _STOPPED

@@ -16,6 +16,7 @@ from vit4icd.cli.answers import Format, Tally, write_answers
 from vit4icd.cli.options import (
     Device,
     Options,
+    most_pixels,
     open_describer,
     paths_of,
     require_outputs,
@@ -88,12 +89,11 @@ def index_add(
         quiet: No progress and no summary.
     """
     from vit4icd.collection import AddProgress
-    from vit4icd.images import MAX_PIXELS
     from vit4icd.storage import name_fields
     from vit4icd.stream import write_skipped
 
     require_outputs(skipped)
-    paths, fields = paths_of(images, from_file0), _metadata(metadata)
+    most, paths, fields = most_pixels(max_pixels), paths_of(images, from_file0), _metadata(metadata)
     opened = _open(collection, settled(model, device, threads), make=True)
     with bar("adding", quiet) as advance:
 
@@ -107,7 +107,7 @@ def index_add(
             id_from=id_from,
             metadata=fields or None,
             features=features,
-            max_pixels=max_pixels or MAX_PIXELS,
+            max_pixels=most,
             progress=progress,
         )
     say(
@@ -315,10 +315,9 @@ def search(
         strict: End with exit code 3 when a picture could not be searched.
         quiet: No progress and no remarks.
     """
-    from vit4icd.images import MAX_PIXELS
-
     require_outputs(out)
-    options, tally = settled(model, device, threads, threshold), Tally(quiet)
+    most, tally = most_pixels(max_pixels), Tally(quiet)
+    options = settled(model, device, threads, threshold)
     queries = paths_of(images, from_file0)
     from_stdin = [str(path) for path in queries] == ["-"]
     opened = _open(collection, options)
@@ -332,7 +331,7 @@ def search(
             flip=flip,
             rotate=rotate,
             regions=regions,
-            max_pixels=max_pixels or MAX_PIXELS,
+            max_pixels=most,
             progress=lambda done, n: advance(done, n, ""),
         )
         write_answers(tally.over(answers), format_, out)

@@ -8,6 +8,7 @@ import tyro
 from tyro.conf import Positional
 
 from vit4icd.cli.answers import probability_text
+from vit4icd.cli.options import open_describer, require_outputs, settled
 from vit4icd.cli.terminal import say, shown
 
 if TYPE_CHECKING:
@@ -43,12 +44,13 @@ def compare(
         quiet: No remarks.
     """
     from vit4icd.compare import compare as compare_pictures
-    from vit4icd.describer import load_describer
     from vit4icd.drawing import draw_match
     from vit4icd.images import read_image, write_image
     from vit4icd.storage import atomic_path
 
-    match = compare_pictures(query, reference, describer=load_describer(model, n_threads=threads))
+    require_outputs(out)
+    describer = open_describer(settled(model, threads=threads))
+    match = compare_pictures(query, reference, describer=describer)
     if format_ == "json":
         print(json.dumps(match.to_json(), ensure_ascii=False, indent=2))
     else:

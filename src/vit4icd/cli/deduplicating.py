@@ -11,7 +11,14 @@ import tyro
 from rich.table import Table
 from tyro.conf import Positional
 
-from vit4icd.cli.options import Device, open_describer, paths_of, require_outputs, settled
+from vit4icd.cli.options import (
+    Device,
+    most_pixels,
+    open_describer,
+    paths_of,
+    require_outputs,
+    settled,
+)
 from vit4icd.cli.terminal import Advance, bar, print_table, say, shown
 
 if TYPE_CHECKING:
@@ -78,14 +85,13 @@ def dedup(
         quiet: No progress and no remarks.
     """
     from vit4icd.dedup import find_duplicates, groups_page, require_target, shown_bytes
-    from vit4icd.images import MAX_PIXELS
     from vit4icd.report import write_page
     from vit4icd.storage import write_json
     from vit4icd.stream import write_skipped
 
     require_outputs(folder=out)
     require_outputs(folder=to)
-    options = settled(model, device, threads, threshold)
+    options, most = settled(model, device, threads, threshold), most_pixels(max_pixels)
     paths = paths_of(inputs, from_file0)
     if action != "report":
         require_target([*paths, *reference], action, to)
@@ -98,7 +104,7 @@ def dedup(
             strictness=strictness,
             threshold=options.threshold,
             verify=verify,
-            max_pixels=max_pixels or MAX_PIXELS,
+            max_pixels=most,
             n_threads=options.threads,
             progress=_told(advance),
         )
@@ -157,13 +163,12 @@ def leaks(
         quiet: No progress and no remarks.
     """
     from vit4icd.dedup import find_leaks, leaks_page
-    from vit4icd.images import MAX_PIXELS
     from vit4icd.report import write_page
     from vit4icd.storage import write_json
     from vit4icd.stream import write_skipped
 
     require_outputs(folder=out)
-    options = settled(model, device, threads, threshold)
+    options, most = settled(model, device, threads, threshold), most_pixels(max_pixels)
     with bar("looking for leaks", quiet) as advance:
         found = find_leaks(
             [train],
@@ -172,7 +177,7 @@ def leaks(
             open_describer(options),
             threshold=options.threshold,
             verify=verify,
-            max_pixels=max_pixels or MAX_PIXELS,
+            max_pixels=most,
             n_threads=options.threads,
             progress=_told(advance),
         )

@@ -14,7 +14,15 @@ from vit4icd.settings import effective
 if TYPE_CHECKING:
     from vit4icd.describer import OnnxDescriber
 
-__all__ = ["Device", "Options", "open_describer", "paths_of", "require_outputs", "settled"]
+__all__ = [
+    "Device",
+    "Options",
+    "most_pixels",
+    "open_describer",
+    "paths_of",
+    "require_outputs",
+    "settled",
+]
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -56,6 +64,15 @@ def open_describer(options: Options) -> "OnnxDescriber":
     from vit4icd.describer import load_describer
 
     return load_describer(options.model, device=options.device, n_threads=options.threads)
+
+
+def most_pixels(asked: int | None) -> int:
+    """Return the pixels that a picture may have: as asked, or the packaged limit."""
+    from vit4icd.images import MAX_PIXELS
+
+    if asked is not None and asked < 1:
+        raise ConfigError(f"--max-pixels must be at least 1, not {asked}")
+    return MAX_PIXELS if asked is None else asked
 
 
 def require_outputs(*files: Path | None, folder: Path | None = None) -> None:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional
 
-from vit4icd.cli.options import open_describer, require_outputs, settled
+from vit4icd.cli.options import most_pixels, open_describer, require_outputs, settled
 from vit4icd.cli.terminal import bar, say, talk
 from vit4icd.errors import ConfigError
 
@@ -44,15 +44,15 @@ def describe(
         quiet: No progress and no summary.
     """
     from vit4icd import extract
-    from vit4icd.images import MAX_PIXELS
 
+    most = most_pixels(max_pixels)
     describer = open_describer(settled(model, device, threads))
     with bar("describing", quiet) as advance:
         summary = extract.describe(
             inputs,
             out,
             describer,
-            max_pixels=max_pixels or MAX_PIXELS,
+            max_pixels=most,
             share=_share(share),
             progress=lambda report: advance(
                 report.n_done, report.n_images, f"{report.n_skipped} skipped"
@@ -107,6 +107,7 @@ def match(
     from vit4icd.storage import map_descriptors, read_descriptors, write_pairs
 
     require_outputs(out)
+    options = settled(threads=threads)
     query_set, sets = read_descriptors(queries, ids=ids), map_descriptors(references, ids=ids)
     prepared = Normalised.unchanged(query_set)
     if background:
@@ -122,7 +123,7 @@ def match(
             per_query=per_query,
             bias=prepared.bias,
             transform=prepared.transform,
-            n_threads=threads,
+            n_threads=options.threads,
             progress=lambda done, rows: advance(done, rows, ""),
         )
     write_pairs(out, pairs, decimals=None if all_digits else 6)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import Positional
 
+from vit4icd.cli.options import settled
 from vit4icd.cli.terminal import bar, say, talk
 from vit4icd.errors import MissingExtraError
 
@@ -60,7 +61,7 @@ def train(
     run = command.Options(
         recipe=recipe, data=data, out=out, resume=resume, stages=stages, pairs=pairs,
         support=support, start=start, teacher=teacher, neighbours=neighbours, settings=settings,
-        device=device, threads=threads, licence=licence,
+        device=device, threads=settled(threads=threads).threads, licence=licence,
     )  # fmt: skip
     with bar("training", quiet) as advance:
         folder = command.train(run, progress=advance)
