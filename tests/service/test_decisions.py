@@ -54,6 +54,26 @@ def test_keeps_pictures_of_the_negative_list_silent(
     assert search(filled, data).json()["n_never"] == 0
 
 
+@pytest.mark.parametrize("decision", ["never", "reject"])
+def test_fills_the_places_of_matches_that_are_held_back(
+    filled: TestClient, pictures: list[Path], decision: str
+) -> None:
+    data = pictures[1].read_bytes()
+    ranked = search(filled, data, review=True, threshold=-1, k=6).json()["matches"]
+    for match in ranked[:3]:
+        _decide(filled, decision=decision, match=match["id"])
+    found = search(filled, data, threshold=-1, k=2).json()
+    left = [match["reference"] for match in ranked[3:]]
+    assert [match["reference"] for match in found["matches"]] == left[:2]
+    assert found["nearest"]["reference"] == left[0]
+    assert found["n_never"] + found["n_rejected"] == 3
+    rest = filled.post("/rest/search/", params={"limit": 1}, files={"image": ("any.jpg", data)})
+    shown = [row["filepath"] for row in rest.json()["result"]]
+    assert not {match["reference"] for match in ranked[:3]} & set(shown)
+    alone = search(filled, data, threshold=2).json()
+    assert (alone["matches"], alone["nearest"]) == ([], None)
+
+
 def test_queues_undecided_matches_by_probability(filled: TestClient, pictures: list[Path]) -> None:
     for path in pictures:
         search(filled, path.read_bytes(), path.name, review=True, threshold=-1, k=3)

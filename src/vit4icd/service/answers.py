@@ -118,7 +118,9 @@ class SearchAnswer(BaseModel):
     basis: Basis
     query: QueryBody
     matches: list[MatchBody]
-    nearest: MatchBody | None = Field(description="The best reference, a match or not.")
+    nearest: MatchBody | None = Field(
+        description="The best reference, a match or not; the best match where that is held back."
+    )
     n_rejected: int = Field(description="Matches held back, for somebody said they are none.")
     n_never: int = Field(description="Matches held back, for their reference must match nothing.")
 

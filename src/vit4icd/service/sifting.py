@@ -1,8 +1,8 @@
 """Matches on their way out: what was judged is held back, the rest may be kept for review."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from vit4icd.collection import Record
 from vit4icd.errors import DataError
@@ -19,10 +19,14 @@ from vit4icd.service.answers import (
 from vit4icd.service.decisions import Decisions
 from vit4icd.service.findings import Finding, Findings, finding_id
 from vit4icd.service.handles import handle_of_query
-from vit4icd.service.library import Found, Query, Shelf, sha256_of_bytes
+from vit4icd.service.library import Found, Query, Searching, Shelf, sha256_of_bytes
 from vit4icd.service.previews import Previews
 
 __all__ = ["Sifting"]
+
+_MAX_SPARE = 100  # matches beyond k that are asked for, to take the place of those held back
+
+Kept = list[tuple[Match, Record | None]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -34,45 +38,46 @@ class Sifting:
     previews: Previews
     keep_findings: int
 
-    def answer(self, shelf: Shelf, query: Query, found: Found, *, review: bool) -> SearchAnswer:
+    def widened(self, searching: Searching, query: Query) -> Searching:
+        """Return a search for as many matches more as may be held back, so that k remain."""
+        judged = self._judged(sha256_of_bytes(query.data))
+        return replace(searching, k=searching.k + min(judged.n_pictures, _MAX_SPARE))
+
+    def answer(
+        self, searching: Searching, query: Query, found: Found, *, review: bool
+    ) -> SearchAnswer:
         """Return the answer to a query; with ``review``, its matches are kept until judged.
 
-        References are looked up only where that is needed: for review, and where somebody judged.
+        ``found`` is what :meth:`widened` found. References are looked up only where that is
+        needed: for review, and where somebody judged.
         """
-        sha256 = sha256_of_bytes(query.data)
-        rejected, never = self.decisions.rejected(sha256), self.decisions.never()
-        kept: list[tuple[Match, Record | None]] = []
-        n_rejected = n_never = 0
-        for match in found.answer.matches:
-            needed = review or rejected or never
-            record = _record(shelf, match.reference) if needed else None
-            if record is not None and record.sha256 in never:
-                n_never += 1
-            elif record is not None and record.sha256 in rejected:
-                n_rejected += 1
-            else:
-                kept.append((match, record))
+        shelf, sha256 = searching.shelf, sha256_of_bytes(query.data)
+        judged = self._judged(sha256)
+        kept, held_back = _sifted(searching, found, judged, look_up=review or judged.n_pictures > 0)
         body = _query_body(query, sha256, is_kept=review and bool(kept))
         if review:
             bodies = self._remembered(shelf, query, body, kept)
         else:
             bodies = [_body(shelf, match, record) for match, record in kept]
-        nearest = found.answer.nearest
+        nearest = _nearest(shelf, found, kept, judged)
         return SearchAnswer(
             basis=Basis(**found.basis),
             query=body,
             matches=bodies,
             nearest=None if nearest is None else match_body(nearest, collection=shelf.name),
-            n_rejected=n_rejected,
-            n_never=n_never,
+            n_rejected=held_back.count("rejected"),
+            n_never=held_back.count("never"),
         )
+
+    def _judged(self, sha256: str) -> "_Judged":
+        return _Judged(rejected=self.decisions.rejected(sha256), never=self.decisions.never())
 
     def _remembered(
         self,
         shelf: Shelf,
         query: Query,
         body: QueryBody,
-        kept: list[tuple[Match, Record | None]],
+        kept: Kept,
     ) -> list[MatchBody]:
         if kept:
             self.previews.keep(query.data)
@@ -96,6 +101,54 @@ class Sifting:
             for forgotten in self.findings.prune(keep=self.keep_findings):
                 self.previews.sweep(forgotten)
         return [bodies[found.id].model_copy(update={"state": found.state}) for found in findings]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Judged:
+    """References that one query must not show."""
+
+    rejected: frozenset[str]
+    never: frozenset[str]
+
+    @property
+    def n_pictures(self) -> int:
+        return len(self.rejected | self.never)
+
+    def why(self, record: Record | None) -> Literal["rejected", "never"] | None:
+        """Return why a reference is held back, if it is."""
+        if record is None:
+            return None
+        if record.sha256 in self.never:
+            return "never"
+        return "rejected" if record.sha256 in self.rejected else None
+
+
+def _sifted(
+    searching: Searching, found: Found, judged: _Judged, *, look_up: bool
+) -> tuple[Kept, list[str]]:
+    """Return the k best matches that may be shown, and why better ones are held back."""
+    kept: Kept = []
+    held_back: list[str] = []
+    for match in found.answer.matches:
+        if len(kept) == searching.k:
+            break
+        record = _record(searching.shelf, match.reference) if look_up else None
+        why = judged.why(record)
+        if why is None:
+            kept.append((match, record))
+        else:
+            held_back.append(why)
+    return kept, held_back
+
+
+def _nearest(shelf: Shelf, found: Found, kept: Kept, judged: _Judged) -> Match | None:
+    """Return the best reference that may be shown, as far as one is known."""
+    nearest = found.answer.nearest
+    if nearest is None or not judged.n_pictures:
+        return nearest
+    if judged.why(_record(shelf, nearest.reference)) is None:
+        return nearest
+    return kept[0][0] if kept else None
 
 
 def _record(shelf: Shelf, id_: str) -> Record | None:

@@ -80,8 +80,11 @@ async def rest_search(
             _refuse_urls(upload)
             picture = upload.only()
             query = Asked(picture.name or "query", picture.data)
-            found = await held.do(searching, query)
-            answer = await asyncio.to_thread(held.sifting.answer, shelf, query, found, review=True)
+            wide = await asyncio.to_thread(held.sifting.widened, searching, query)
+            found = await held.do(wide, query)
+            answer = await asyncio.to_thread(
+                held.sifting.answer, searching, query, found, review=True
+            )
         rows = [_row(match) for match in answer.matches]
         return [row for row in rows if float(row["score"]) >= min_score]
 

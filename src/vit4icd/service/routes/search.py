@@ -49,8 +49,9 @@ async def search(
     async with held.uploads.receive(request) as upload:
         picture = upload.only()
         query = library.Query(picture.name[:_SHOWN] or "query", picture.data)
-        found = await held.do(kind, query)
-        return await asyncio.to_thread(held.sifting.answer, shelf, query, found, review=review)
+        wide = await asyncio.to_thread(held.sifting.widened, kind, query)
+        found = await held.do(wide, query)
+        return await asyncio.to_thread(held.sifting.answer, kind, query, found, review=review)
 
 
 @router.post("/compare", openapi_extra={**body_of("query", "reference")})
