@@ -28,7 +28,7 @@ def main() -> None:
     if not (model / "model.onnx").exists():
         _vit4icd(
             "export", trained, *(["--average", *others] if others else []), "--whiten", asked.data,
-            "--image-size", asked.image_size, "--half", "--no-torch-weights", "--out", model,
+            "--image-size", asked.image_size, "--half", "--without-torch-weights", "--out", model,
         )  # fmt: skip
     if not (model / "calibration.json").exists():
         _calibrated(asked, out, model)

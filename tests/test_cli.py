@@ -234,6 +234,12 @@ def test_imports_and_exports_model_folders(tmp_path: Path) -> None:
     assert card["preprocessing"]["image_size"] == 64
     assert card["thresholds"] == {"P90": 0.5}
     assert _run("export", folder, "--out", again, "--threshold", "P90") == 2
+    assert (again / "model.safetensors").exists()
+    bare = tmp_path / "bare"
+    options = ("--image-size", 64, "--without-torch-weights")
+    assert _run("export", folder, "--out", bare, *options) == 0
+    assert (bare / "model.onnx").exists()
+    assert not (bare / "model.safetensors").exists()
     assert card["provenance"].startswith("ImageNet EfficientNet-Lite0")
 
 

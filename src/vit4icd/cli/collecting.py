@@ -59,7 +59,7 @@ def index_add(
     *,
     id_from: Literal["path", "name", "sha256"] = "path",
     metadata: Metadata = (),
-    features: bool = True,
+    without_features: bool = False,
     from_file0: Path | None = None,
     skipped: Path | None = None,
     jsonl: bool = False,
@@ -77,7 +77,7 @@ def index_add(
         images: Pictures, folders (searched to the bottom) and uncompressed .tar shards.
         id_from: What becomes a picture's id: its path as given, file name, or content.
         metadata: KEY=VALUE, stored with each of the pictures; may be given again.
-        features: Leave out local features, 130 kB a picture, which search --verify needs.
+        without_features: Leave out local features, 130 kB a picture, which search --verify needs.
         from_file0: File with more paths, each ended by a NUL byte; - is stdin.
         skipped: Where pictures left out are listed; beside the collection's folder by default.
         jsonl: Print a JSON line for each picture once it is safely stored.
@@ -106,7 +106,7 @@ def index_add(
             paths,
             id_from=id_from,
             metadata=fields or None,
-            features=features,
+            features=not without_features,
             max_pixels=most,
             progress=progress,
         )

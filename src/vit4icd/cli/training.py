@@ -96,7 +96,7 @@ def export(
     half: bool = False,
     licence: str | None = None,
     threshold: tuple[str, ...] = (),
-    torch_weights: bool = True,
+    without_torch_weights: bool = False,
     average: tuple[Path, ...] = (),
     whiten: tuple[Path, ...] = (),
     quiet: bool = False,
@@ -110,7 +110,7 @@ def export(
         half: Store the weights in half precision.
         licence: Licence to state; the folder's own by default.
         threshold: NAME=SCORE, a threshold to state, such as P90=0.6 for 90 % precision.
-        torch_weights: Keep model.safetensors too.
+        without_torch_weights: Leave out model.safetensors, which training starts from.
         average: Model folders of the same network whose weights to average with this one's.
         whiten: Pictures, folders and tar shards, some thousand pictures; the projection is replaced
             by one that evens out what they have in common.
@@ -127,7 +127,7 @@ def export(
             half=half,
             licence=licence,
             thresholds=threshold,
-            torch_weights=torch_weights,
+            torch_weights=not without_torch_weights,
             average=average,
             whiten=whiten,
             progress=lambda done, n: advance(done, n, ""),
