@@ -2,7 +2,9 @@
 
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -11,6 +13,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from tests.service.conftest import Serving, add, search
+from vit4icd.collection import Answer, Collection
 from vit4icd.images import read_image, write_image
 from vit4icd.service.problems import CODES, MEDIA_TYPE
 
@@ -246,3 +249,21 @@ def test_draws_the_overlay_of_a_match(tmp_path: Path) -> None:
     inner = (slice(40, -40), slice(40, -40))
     error = np.abs(drawn[inner].astype(int) - part[inner].astype(int)).mean()
     assert error < 12  # the reference lies where the query shows the same
+
+
+def test_names_the_version_that_was_searched(
+    client: TestClient, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(collection: Collection, images: list[bytes], **options: Any) -> Iterator[Answer]:
+        monkeypatch.setattr(Collection, "ask", ask)
+        collection.add([pictures[1]], ids=["late"])  # after the request looked, before it searches
+        return ask(collection, images, **options)
+
+    ask = Collection.ask
+    add(client, pictures[0].read_bytes(), "early")
+    monkeypatch.setattr(Collection, "ask", late)
+    found = search(client, pictures[1].read_bytes(), k=1).json()
+    assert found["matches"][0]["reference"] == "late"
+    again = search(client, pictures[1].read_bytes(), k=1).json()
+    assert found["basis"] == again["basis"]
+    assert found["basis"]["n_images"] == 2

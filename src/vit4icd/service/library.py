@@ -146,9 +146,26 @@ class Searching:
     max_pixels: int
 
     def run(self, items: Sequence[Query]) -> list[Found | Exception]:
-        """Answer the queries together; a picture that cannot be searched costs only itself."""
+        """Answer the queries together; a picture that cannot be searched costs only itself.
+
+        If the collection changes meanwhile, the queries are answered once more, for their answers
+        to rest on what they say; if it changes again, on the version before or after.
+        """
+        basis, answers = self._basis(), self._asked(items)
+        if (basis_now := self._basis()) != basis:
+            basis, answers = basis_now, self._asked(items)
+        return [
+            Found(answer, basis)
+            if answer.skipped is None
+            else ImageError(answer.skipped.reason, answer.skipped.message)
+            for answer in answers
+        ]
+
+    def _basis(self) -> dict[str, Any]:
         n_views = 8 if self.rotate else 2 if self.flip else 1
-        basis = self.shelf.basis(self.shelf.least_score(self.threshold, n_views=n_views))
+        return self.shelf.basis(self.shelf.least_score(self.threshold, n_views=n_views))
+
+    def _asked(self, items: Sequence[Query]) -> list[Answer]:
         answers = self.shelf.collection.ask(
             [item.data for item in items],
             names=[item.name for item in items],
@@ -159,12 +176,7 @@ class Searching:
             rotate=self.rotate,
             max_pixels=self.max_pixels,
         )
-        return [
-            Found(answer, basis)
-            if answer.skipped is None
-            else ImageError(answer.skipped.reason, answer.skipped.message)
-            for answer in answers
-        ]
+        return list(answers)
 
 
 @dataclass(frozen=True, slots=True)
