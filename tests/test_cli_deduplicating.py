@@ -56,6 +56,7 @@ def test_prints_groups_and_writes_a_report(
     assert header.split() == ["group", "file", "size", "bytes", "why"]
     assert kept.split()[:3] == ["1", "keep", "photos/cat.jpg"]
     assert spare.split()[0] == r"photos/small-\udce9.jpg"
+    assert spare.rstrip().endswith("copy, p >.99")
     assert "copies: 1, among 4 pictures; files to spare: 1" in printed.err
     assert "skipped: 1, see dedup-report/skipped.jsonl" in printed.err
     report = Path("dedup-report")
@@ -207,7 +208,7 @@ def test_lists_leaks(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr()
     header, row = printed.out.splitlines()
     assert header.split() == ["test", "training", "verdict", "probability", "score"]
-    assert row.split()[:3] == ["test/1.jpg", "train/cat.jpg", "copy"]
+    assert row.split()[:4] == ["test/1.jpg", "train/cat.jpg", "copy", ">.99"]
     assert "leaked: 1 of 2 test pictures, from 2 training pictures" in printed.err
     assert Path("leaks-report/report.html").exists()
     assert _run("leaks", "train", "test", "--format", "csv", "--verify", "--quiet") == 0

@@ -11,7 +11,15 @@ from jaxtyping import UInt8
 from vit4icd.overlap import Overlap
 from vit4icd.storage import name_fields
 
-__all__ = ["COPY_PROBABILITY", "Match", "Verdict", "judge", "too_plain", "weigh"]
+__all__ = [
+    "COPY_PROBABILITY",
+    "Match",
+    "Verdict",
+    "judge",
+    "probability_text",
+    "too_plain",
+    "weigh",
+]
 
 COPY_PROBABILITY = 0.9
 """Probability from which a pair is called a copy without proof."""
@@ -121,6 +129,20 @@ def weigh(probability: float | None, *, overlap: Overlap | None, verified: bool)
     found, otherwise = (_PROVEN, _UNPROVEN) if overlap else (1 - _PROVEN, 1 - _UNPROVEN)
     odds = probability * found
     return odds / (odds + (1 - probability) * otherwise)
+
+
+def probability_text(probability: float | None) -> str:
+    """Return two decimals, but never a certainty that is none; nothing where it is not known.
+
+    Example:
+        >>> probability_text(0.9996), probability_text(0.934), probability_text(0.001)
+        ('>.99', '.93', '<.01')
+    """
+    if probability is None:
+        return ""
+    if probability >= 0.995:
+        return ">.99"
+    return "<.01" if probability < 0.005 else f"{probability:.2f}".lstrip("0")
 
 
 def too_plain(image: UInt8[np.ndarray, "_ _ 3"]) -> str | None:

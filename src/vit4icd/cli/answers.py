@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from vit4icd.collection import Answer
     from vit4icd.matches import Match
 
-__all__ = ["Format", "Tally", "probability_text", "write_answers"]
+__all__ = ["Format", "Tally", "write_answers"]
 
 Format = Literal["table", "json", "jsonl", "csv", "parquet"]
 
@@ -53,6 +53,8 @@ def write_answers(answers: Iterable["Answer"], format_: Format, out: Path | None
 
 
 def _print_answers(answers: Sequence["Answer"], out: Path | None) -> None:
+    from vit4icd.matches import probability_text
+
     table = Table("query", "reference", "verdict", "p", "score", box=None)
     is_proof_tried = any(match.verified for answer in answers for match in answer.matches)
     for name in ("of query", "of reference") if is_proof_tried else ():
@@ -80,6 +82,8 @@ def _proof(match: "Match") -> tuple[str, str]:
 
 
 def _no_match(answer: "Answer") -> str:
+    from vit4icd.matches import probability_text
+
     text = f"{shown(answer.query)}: no match above the threshold"
     if answer.nearest is None:
         return f"{shown(answer.query)}: no match, for the collection is empty"
@@ -87,12 +91,3 @@ def _no_match(answer: "Answer") -> str:
     score = f"p = {probability}" if probability else f"score {answer.nearest.score:.3f}"
     score = score.replace("= <", "< ").replace("= >", "> ")
     return f"{text}; nearest was {shown(answer.nearest.reference)} at {score}"
-
-
-def probability_text(probability: float | None) -> str:
-    """Return two decimals, but never a certainty that is none; nothing where it is not known."""
-    if probability is None:
-        return ""
-    if probability >= 0.995:
-        return ">.99"
-    return "<.01" if probability < 0.005 else f"{probability:.2f}".lstrip("0")

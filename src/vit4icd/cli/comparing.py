@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 from tyro.conf import Positional
 
-from vit4icd.cli.answers import probability_text
 from vit4icd.cli.options import open_describer, require_outputs, settled
 from vit4icd.cli.terminal import say, shown
 
@@ -64,6 +63,8 @@ def compare(
 
 
 def _lines(match: "Match") -> list[str]:
+    from vit4icd.matches import probability_text
+
     probability = probability_text(match.probability) or "not known"
     lines = [
         f"verdict      {match.verdict}",

@@ -317,10 +317,12 @@ def _member(member: "Member") -> Fields:
 
 
 def _print_leaks(found: "Leaks", format_: LeakFormat) -> None:
+    from vit4icd.matches import probability_text
+
     if format_ == "table":
         table = Table("test", "training", "verdict", "probability", "score", box=None)
         for match in found.matches:
-            probability = "" if match.probability is None else f"{match.probability:.3f}"
+            probability = probability_text(match.probability)
             names = shown(match.query), shown(match.reference)
             table.add_row(*names, match.verdict, probability, f"{match.score:.3f}")
         print_table(table, None)

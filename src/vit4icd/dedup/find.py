@@ -15,7 +15,7 @@ from vit4icd.describer import OnnxDescriber
 from vit4icd.groups import Strictness, group_pairs
 from vit4icd.headers import Header
 from vit4icd.images import MAX_PIXELS
-from vit4icd.matches import Match
+from vit4icd.matches import Match, probability_text
 from vit4icd.thresholds import Threshold
 from vit4icd.types import DescriptorSet, Pairs
 
@@ -217,7 +217,7 @@ def _relation(match: Match, path: str) -> str:
         return "same bytes"
     if match.probability is None:
         return f"{match.verdict}, score {match.score:.2f}"
-    return f"{match.verdict}, {match.probability:.1%} sure"
+    return f"{match.verdict}, p {probability_text(match.probability)}"
 
 
 def _shares(match: Match, path: str) -> tuple[float, float] | None:

@@ -10,7 +10,7 @@ from vit4icd.dedup.leaks import Leaks
 from vit4icd.dedup.result import Duplicates, Group, Member
 from vit4icd.errors import ImageError
 from vit4icd.images import read_image
-from vit4icd.matches import Match
+from vit4icd.matches import Match, probability_text
 from vit4icd.storage import name_fields
 from vit4icd.stream import Skipped
 
@@ -119,7 +119,7 @@ def _verdict(member: Member) -> str:
 def _pair(match: Match) -> str:
     facts = [("test", _shown(match.query)), ("training", _shown(match.reference))]
     if match.probability is not None:
-        facts.append(("probability", f"{match.probability:.1%}"))
+        facts.append(("probability", probability_text(match.probability)))
     facts.append(("score", f"{match.score:.3f}"))
     if match.overlap is not None:
         shares = match.overlap.query_share, match.overlap.reference_share
