@@ -57,7 +57,7 @@ def test_prints_groups_and_writes_a_report(
     assert kept.split()[:3] == ["1", "keep", "photos/cat.jpg"]
     assert spare.split()[0] == r"photos/small-\udce9.jpg"
     assert spare.rstrip().endswith("copy, p >.99")
-    assert "copies: 1, among 4 pictures; files to spare: 1" in printed.err
+    assert "copies: 1, among 4 files; files to spare: 1" in printed.err
     assert "skipped: 1, see dedup-report/skipped.jsonl" in printed.err
     report = Path("dedup-report")
     assert (report / "report.html").read_text("utf-8").count("<article") == 2
@@ -117,6 +117,14 @@ def test_says_what_is_wrong(photos: Path, capsys: pytest.CaptureFixture[str]) ->
         assert message in printed.err.splitlines()[-1]
         assert printed.out == ""
         assert not Path("dedup-report/groups.json").exists()
+
+
+def test_lists_what_cannot_be_looked_at_any_more(photos: Path) -> None:
+    assert _run("dedup", photos, "--threshold", "1.9", "--quiet") == 0
+    assert _run("dedup", photos, "--max-pixels", 10_000, "--quiet") == 0
+    lines = Path("dedup-report/skipped.jsonl").read_text("utf-8").splitlines()
+    reasons = {row["name"]: row["reason"] for row in map(json.loads, lines)}
+    assert reasons["photos/cat.jpg"] == "unreadable_file"
 
 
 def test_does_nothing_without_yes(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:

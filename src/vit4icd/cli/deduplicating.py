@@ -114,7 +114,7 @@ def dedup(
     _print_groups(found, format_)
     say(
         quiet,
-        f"groups of copies: {len(found.groups)}, among {found.n_files} pictures; files to spare: "
+        f"groups of copies: {len(found.groups)}, among {found.n_files} files; files to spare: "
         f"{found.n_spare} ({shown_bytes(found.n_spare_bytes)}); see {out / 'report.html'}",
     )
     _remark(found, out, quiet)

@@ -94,7 +94,7 @@ def find_duplicates(
         n_files=len(inventory.files),
         n_contents=len(contents),
         n_symlinks=inventory.n_symlinks,
-        skipped=(*inventory.skipped, *unreadable, *links.plain),
+        skipped=(*inventory.skipped, *unreadable, *links.skipped),
         fingerprint=describer.fingerprint,
         strictness=strictness,
         threshold=links.threshold,

@@ -109,7 +109,7 @@ def find_leaks(
         matches=tuple(_named(asked, known, links.matches)),
         n_train=len(training.files),
         n_test=len(testing.files),
-        skipped=(*training.skipped, *testing.skipped, *unreadable, *links.plain),
+        skipped=(*training.skipped, *testing.skipped, *unreadable, *links.skipped),
         fingerprint=describer.fingerprint,
         threshold=links.threshold,
         verified=verify,

@@ -40,12 +40,12 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Links:
-    """Pairs of contents (their hashes) that are taken for copies, and what was too plain."""
+    """Pairs of contents (their hashes) that are taken for copies, and what could not be judged."""
 
     matches: tuple[Match, ...]
     looks: Mapping[str, Look]
     threshold: float
-    plain: tuple[Skipped, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
     is_cut: bool = False
     """Whether there were more pairs than are judged."""
 
@@ -176,7 +176,7 @@ class Finder:
             matches=tuple(match for match in matches if match.is_copy or not self.verify),
             looks=looks,
             threshold=threshold,
-            plain=tuple(self._plain(looks)),
+            skipped=tuple(self._unjudged(names, looks)),
             is_cut=is_cut,
         )
 
@@ -232,11 +232,17 @@ class Finder:
                 tell(len(overlaps), len(pairs))
         return overlaps
 
-    def _plain(self, looks: Mapping[str, Look]) -> Iterable[Skipped]:
-        for name, look in looks.items():
-            if look.plain is not None:
-                for file in self.contents[name]:
-                    yield Skipped(file.path, "image_too_plain", look.plain)
+    def _unjudged(self, names: Iterable[str], looks: Mapping[str, Look]) -> Iterable[Skipped]:
+        for name in names:
+            look = looks.get(name)
+            if look is None:
+                why = "unreadable_file", "it was described, but cannot be read now"
+            elif look.plain is not None:
+                why = "image_too_plain", look.plain
+            else:
+                continue
+            for file in self.contents[name]:
+                yield Skipped(file.path, *why)
 
     def _told(self, what: str) -> Callable[[int, int], None] | None:
         progress = self.progress
