@@ -126,6 +126,8 @@ def test_refuses_counts_below_one(option: str, capsys: pytest.CaptureFixture[str
         assert option in capsys.readouterr().err
     files = ("--queries", "gone", "--references", "gone", "--out", "x.csv")
     assert _run("match", *files, "--threads", 0) == 2
+    assert _run("match", *files) == 1
+    assert capsys.readouterr().err.endswith("there is no file gone; look at its spelling\n")
 
 
 def test_says_which_file_failed(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:

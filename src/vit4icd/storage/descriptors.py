@@ -123,6 +123,8 @@ def _open(path: Path, ids: IdRule) -> DescriptorSet:
             names = _names(file)
             fingerprint = str(file.attrs.get("fingerprint", "")) or None
             vectors = _map_vectors(path, file["vectors"])
+    except FileNotFoundError as error:
+        raise FormatError(f"there is no file {path}; look at its spelling") from error
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise FormatError(f"{path} is not a descriptor file: {error}") from error
     if ids == "official":
