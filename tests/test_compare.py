@@ -1,5 +1,6 @@
 """Comparing two pictures: verdict, proof, drawing and the command."""
 
+import io
 import json
 from pathlib import Path
 
@@ -49,6 +50,15 @@ def test_takes_pictures_in_every_form(describer: OnnxDescriber) -> None:
     assert compare(path, path.read_bytes(), describer=describer).verdict == "exact"
     assert compare(image, image.copy(), describer=describer).verdict == "exact"
     assert compare(image, path, describer=describer).query == "query"
+
+
+def test_calls_a_picture_exact_in_another_format_but_not_in_gray(describer: OnnxDescriber) -> None:
+    path = PHOTOGRAPHS / "brook.jpg"
+    image = Image.fromarray(read_image(path))
+    again = io.BytesIO()
+    image.save(again, "JPEG", quality=40)
+    assert compare(again.getvalue(), path, describer=describer).verdict == "exact"
+    assert compare(image.convert("L"), path, describer=describer).verdict == "copy"
 
 
 def test_refuses_pictures_too_plain_to_judge(describer: OnnxDescriber) -> None:

@@ -31,6 +31,9 @@ believed to be a copy; none: nothing of the kind."""
 _PROVEN, _UNPROVEN = 0.80, 1e-4  # share of copies that are proven, and of other pairs
 _WHOLE = 0.97  # share of both pictures from which they are the same picture
 _SAME_PIXELS = 0.98  # correlation of the pixels, likewise
+_SAME_COLOURS = (
+    5.0  # mean difference in levels of 255: JPEG 30 or half the size is 4, gray 6 or more
+)
 _UPRIGHT = 0.5  # degrees, likewise
 _PLAIN_SIDE, _CELLS = 32, 8  # pixels and cells along a side at which structure is looked for
 _FLAT = 2.0  # standard deviation of gray levels below which a cell is empty
@@ -170,6 +173,7 @@ def _is_whole(overlap: Overlap) -> bool:
     return (
         min(overlap.query_share, overlap.reference_share) >= _WHOLE
         and overlap.agreement >= _SAME_PIXELS
+        and overlap.difference <= _SAME_COLOURS
         and abs(overlap.rotation) <= _UPRIGHT
         and not overlap.flipped
     )
