@@ -160,6 +160,7 @@ class Stopper:
 
 sys.meta_path.insert(0, Stopper())
 sys.argv = ["vit4icd", "demo"]
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 runpy.run_module("vit4icd", run_name="__main__")
 """
 
