@@ -189,7 +189,11 @@ def test_stops_at_an_interrupt_and_goes_on(photos: Path, tmp_path: Path) -> None
     for number in range(100):
         put("brook", photos / f"{number}.jpg", width=200 + number)
     journal = Path("dedup-report/cache")
-    with subprocess.Popen(_command("dedup", photos), stderr=subprocess.PIPE) as child:
+    with subprocess.Popen(
+        _command("dedup", photos),
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background
+    ) as child:
         while child.poll() is None and not any(journal.glob("*.partial/names")):
             time.sleep(0.01)
         child.send_signal(signal.SIGINT)
