@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
@@ -159,14 +159,19 @@ class Uploads:
         parser.spool_max_size = n_pictures * self.limits.max_bytes + _OVERHEAD  # never on disk
         try:
             form = await parser.parse()
+            return self._read(form)
         except (MultiPartException, KeyError, UnicodeError, ValueError) as error:
             message = getattr(error, "message", "the form cannot be read")
             raise Problem("invalid_request", f"{message}") from error
+        finally:  # the parser itself forgets the part that a cut-off body leaves open
+            for file in parser._files_to_close_on_error:
+                file.close()
+
+    def _read(self, form: FormData) -> Upload:
         pictures, fields = {}, {}
         for name, value in form.multi_items():
             if isinstance(value, UploadFile):
                 data = value.file.read()
-                value.file.close()
                 _require_bytes(len(data), self.limits.max_bytes)
                 pictures[name] = Picture(_shown(value.filename or ""), data)
             else:
