@@ -159,7 +159,7 @@ class Uploads:
         parser.spool_max_size = n_pictures * self.limits.max_bytes + _OVERHEAD  # never on disk
         try:
             form = await parser.parse()
-            return self._read(form)
+            return self._filled(form)
         except (MultiPartException, KeyError, UnicodeError, ValueError) as error:
             message = getattr(error, "message", "the form cannot be read")
             raise Problem("invalid_request", f"{message}") from error
@@ -167,7 +167,7 @@ class Uploads:
             for file in parser._files_to_close_on_error:
                 file.close()
 
-    def _read(self, form: FormData) -> Upload:
+    def _filled(self, form: FormData) -> Upload:
         pictures, fields = {}, {}
         for name, value in form.multi_items():
             if isinstance(value, UploadFile):
