@@ -219,6 +219,16 @@ def test_explains_a_wrong_place_or_model(
     assert "was made with the model" in capsys.readouterr().err
     assert _run("index", "add", stored, pictures, "--metadata", "owner") == 2
     assert "KEY=VALUE" in capsys.readouterr().err
+    assert _run("index", "add", tmp_path / "new", tmp_path / "nowhere.jpg") == 1
+    assert "no file or folder" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "empty").mkdir()
+    assert _run("index", "add", tmp_path / "new", tmp_path / "empty", "--model", other) == 1
+    assert "no picture in" in capsys.readouterr().err
+    words = ("search", tmp_path / "new", tmp_path / "empty", "--model", other, "--threshold", 0.5)
+    assert _run(*words) == 1
+    assert "no picture in" in capsys.readouterr().err
+    assert _run("index", "remove", stored) == 2
     assert _run("index") == 2
     assert _run("index", "nonsense") == 2
 

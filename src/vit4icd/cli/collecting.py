@@ -23,7 +23,7 @@ from vit4icd.cli.options import (
     settled,
 )
 from vit4icd.cli.terminal import bar, print_table, say, shown
-from vit4icd.errors import ConfigError
+from vit4icd.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from vit4icd.collection import Collection, Record
@@ -94,6 +94,7 @@ def index_add(
 
     require_outputs(skipped)
     most, paths, fields = most_pixels(max_pixels), paths_of(images, from_file0), _metadata(metadata)
+    _require_there(paths)
     opened = _open(collection, settled(model, device, threads), make=True)
     with bar("adding", quiet) as advance:
 
@@ -110,6 +111,8 @@ def index_add(
             max_pixels=most,
             progress=progress,
         )
+    if not summary.n_images:
+        raise DataError(f"there is no picture in {', '.join(map(str, paths))}")
     say(
         quiet,
         f"{summary.n_added} added, {summary.n_updated} updated, {summary.n_unchanged} unchanged at "
@@ -143,6 +146,8 @@ def index_remove(
     """
     opened = _open(collection)
     wanted = {*ids, *_listed(from_file0)}
+    if not wanted:
+        raise ConfigError("name at least one id, or a list with --from-file0")
     removed = opened.remove(wanted)
     missing = f"; {len(wanted) - removed} were not there" if removed < len(wanted) else ""
     say(quiet, f"{removed} removed{missing}; {collection} holds {len(opened)} pictures")
@@ -337,8 +342,10 @@ def search(
         write_answers(tally.over(answers), format_, out)
     if fail_on_match and tally.n_copies:
         return _MATCHED
+    if not tally.n_queries:
+        raise DataError(f"there is no picture in {', '.join(map(str, queries))}")
     if tally.n_skipped == tally.n_queries:
-        return int(tally.n_queries > 0)
+        return 1
     return 3 if strict and tally.n_skipped else 0
 
 
@@ -365,6 +372,13 @@ def _open(collection: str, options: Options | None = None, *, make: bool = False
     if make and not Collection.exists(collection):
         return Collection.create(collection, describer=describer)
     return Collection.open(collection, describer=describer)
+
+
+def _require_there(paths: Sequence[Path]) -> None:
+    """Refuse a path that does not exist, before a collection is made for it."""
+    for path in paths:
+        if not path.exists() and not path.is_symlink():
+            raise DataError(f"there is no file or folder {shown(str(path))}")
 
 
 def _metadata(pairs: Sequence[str]) -> dict[str, str]:

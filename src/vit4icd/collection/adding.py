@@ -48,6 +48,11 @@ class AddSummary:
     seconds: float
 
     @property
+    def n_images(self) -> int:
+        """Pictures that were given."""
+        return self.n_added + self.n_updated + self.n_unchanged + len(self.skipped)
+
+    @property
     def images_per_s(self) -> float:
         """Pictures described and stored in a second of this run."""
         return (self.n_added + self.n_updated) / max(self.seconds, 1e-9)

@@ -83,10 +83,8 @@ class Pictures:
             raise DataError(f"the id of picture {found.index('')} is empty")
         if len(set(found)) != len(found):
             name = Counter(found).most_common(1)[0][0]
-            raise MismatchError(
-                f"two pictures would have the id {name!r}; give each once, or take the ids from "
-                "their paths (--id-from path) or their content (--id-from sha256)"
-            )
+            advice = "give each once" if id_from == "path" else "take their paths: --id-from path"
+            raise MismatchError(f"two pictures would have the id {name!r}; {advice}")
         return found
 
     @staticmethod

@@ -47,7 +47,9 @@ _FRAGMENT_ROWS = 16_384  # rows of one file of the table, once it is compacted
 _COMPACT_ROWS = 256  # rows held in memory at a time while compacting
 _SNAPSHOT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _LONGEST = 300  # letters of what Lance says that are passed on
-_NOISE = re.compile(r",? /[^ ,]*\.rs:\d+:\d+.*", re.DOTALL)  # places in Lance's own sources
+_NOISE = re.compile(
+    r",? /[^ ,]*\.rs:\d+:\d+.*|LanceError\(\w+\): ", re.DOTALL
+)  # Lance's own places
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
