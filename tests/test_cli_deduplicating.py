@@ -184,16 +184,20 @@ def test_keeps_colours_and_talk_out_of_a_pipe(photos: Path) -> None:
     assert done.stderr == b""
 
 
+_INTERRUPTIBLE = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+runpy.run_module("vit4icd", run_name="__main__")
+"""
+
+
 @pytest.mark.slow
 def test_stops_at_an_interrupt_and_goes_on(photos: Path, tmp_path: Path) -> None:
     for number in range(300):  # more than two seconds of work, after which names are written
         put("brook", photos / f"{number}.jpg", width=200 + number)
     journal = Path("dedup-report/cache")
-    with subprocess.Popen(
-        _command("dedup", photos),
-        stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background
-    ) as child:
+    words = [sys.executable, "-c", _INTERRUPTIBLE, "dedup", str(photos)]
+    with subprocess.Popen(words, stderr=subprocess.PIPE) as child:
         while child.poll() is None and not any(journal.glob("*.partial/names")):
             time.sleep(0.01)
         child.send_signal(signal.SIGINT)
