@@ -19,8 +19,9 @@ import pyarrow as pa
 import pytest
 
 from tests.conftest import make_model, make_pictures
-from vit4icd.collection import Collection, Verification
+from vit4icd.collection import AddProgress, Collection, Verification
 from vit4icd.collection import adding as adding_room
+from vit4icd.collection import table as table_room
 from vit4icd.collection.rows import (
     Record,
     Row,
@@ -363,3 +364,22 @@ def test_works_the_same_in_an_object_store(
     assert _is_whole(collection.verify(), 28)
     collection.restore("before")
     assert _said(Collection.open(uri, describer=describer), tmp_path / "pictures") == before
+
+
+def test_flushes_to_the_disk_before_it_acknowledges(
+    collection: Collection, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: set[Path] = set()
+    monkeypatch.setattr(table_room, "flush", flushed.add)
+    before = set(Path(collection.uri).rglob("*"))
+
+    def progress(report: AddProgress) -> None:
+        if report.stored:
+            written = set(Path(collection.uri).rglob("*")) - before
+            assert {path.parent.name for path in written} >= {"data", "_versions"}
+            assert written <= flushed
+            assert Path(collection.uri) / "data" in flushed
+
+    make_pictures(pictures, 20, seed=3)
+    collection.add(pictures, id_from="name", progress=progress)
+    assert flushed

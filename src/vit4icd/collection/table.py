@@ -6,7 +6,7 @@ import re
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -32,6 +32,7 @@ from vit4icd.collection.rows import (
 )
 from vit4icd.collection.sketches import SketchIndex
 from vit4icd.errors import ConfigError, DataError, FormatError, StoreError, Vit4icdError
+from vit4icd.storage import flush
 
 __all__ = ["FORMAT_VERSION", "KEPT_FOR", "Block", "File", "Snapshot", "Table"]
 
@@ -42,6 +43,7 @@ KEPT_FOR = timedelta(minutes=30)
 
 _KEY, _CHECK = "vit4icd", "vit4icd_check"  # of the table's own metadata
 _ATTEMPTS = 100  # at a commit that other writers keep winning
+_CLOCK_S = 2.0  # by which the clock of a file system may be behind
 _WAIT_S = 0.05  # between two of them, about
 _FRAGMENT_ROWS = 16_384  # rows of one file of the table, once it is compacted
 _COMPACT_ROWS = 256  # rows held in memory at a time while compacting
@@ -296,15 +298,27 @@ class Table:
     def _committed(self, commit: Callable[[lance.LanceDataset], int]) -> int:
         """Commit on top of the newest version, again and again while others are faster."""
         for _ in range(_ATTEMPTS):
-            data = self.latest()
+            data, since = self.latest(), time.time() - _CLOCK_S
             try:
                 with _explained(self.uri, "written"):
-                    return commit(data)
+                    done = commit(data)
+                    self._flush(since)
+                    return done
             except StoreError as error:
                 if not _is_conflict(error):
                     raise
                 time.sleep(_WAIT_S * (0.5 + random.random()))  # noqa: S311 - not for secrets
         raise StoreError(f"others keep writing to the collection {self.uri}; try again later")
+
+    def _flush(self, since: float) -> None:
+        """Flush to the disk what was written since then, for Lance does not."""
+        folders = [] if "://" in self.uri else [f for f in Path(self.uri).iterdir() if f.is_dir()]
+        for folder in folders:
+            for path in folder.iterdir():
+                with suppress(FileNotFoundError):  # another process tidies up
+                    if path.stat().st_mtime >= since:
+                        flush(path)
+            flush(folder)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -7,7 +7,7 @@ from vit4icd.storage.descriptors import (
     read_descriptors,
     write_descriptors,
 )
-from vit4icd.storage.files import atomic_path, name_fields, read_json, read_name, write_json
+from vit4icd.storage.files import atomic_path, flush, name_fields, read_json, read_name, write_json
 from vit4icd.storage.journal import DescriptorWriter
 from vit4icd.storage.models import (
     ModelCard,
@@ -25,6 +25,7 @@ __all__ = [
     "atomic_path",
     "file_sha256",
     "fingerprint",
+    "flush",
     "map_descriptors",
     "name_fields",
     "official_id",

@@ -11,7 +11,7 @@ from typing import Any
 
 from vit4icd.errors import FormatError
 
-__all__ = ["atomic_path", "name_fields", "read_json", "read_name", "write_json"]
+__all__ = ["atomic_path", "flush", "name_fields", "read_json", "read_name", "write_json"]
 
 
 @contextmanager
@@ -25,9 +25,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
-        _flush(temporary)
+        flush(temporary)
         temporary.replace(path)
-        _flush(path.parent)
+        flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -75,7 +75,7 @@ def read_name(key: str, fields: Mapping[str, Any]) -> str:
     return str(fields[key]) if encoded is None else os.fsdecode(base64.b64decode(encoded))
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Flush a file, or on POSIX a folder's entries, to the disk."""
     if path.is_dir() and os.name != "posix":
         return
