@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vit4icd.images import read_image
-from vit4icd.matches import Match, Verdict, judge, too_plain, weigh
+from vit4icd.matches import Match, Verdict, judge, rank_key, too_plain, weigh
 from vit4icd.overlap import Overlap, find_overlap, local_features
 from vit4icd.storage import read_name
 
@@ -82,6 +82,42 @@ def test_weighs_the_proof_and_its_absence(whole: Overlap) -> None:
     assert weigh(None, overlap=whole, verified=True) is None
     assert weigh(1.0, overlap=None, verified=True) == 1.0
     assert weigh(0.0, overlap=whole, verified=True) == 0.0
+
+
+def test_weighs_a_certain_proof_more(whole: Overlap) -> None:
+    weighed = [
+        weigh(0.01, overlap=replace(whole, agreement=agreement, consensus=0.7), verified=True)
+        for agreement in (0.4, 0.6, 0.8, 1.0)
+    ]
+    assert weighed == sorted(weighed)  # type: ignore[type-var]
+    for found, log_ratio in ((weighed[0], 2), (weighed[-1], 8)):  # certainties of .55 and .85
+        assert found == pytest.approx(1 / (1 + 99 * np.exp(-log_ratio)))
+
+
+def test_does_not_believe_a_faint_proof_of_the_improbable(whole: Overlap) -> None:
+    faint = replace(whole, agreement=0.5, consensus=0.6)
+    assert _judged(0.5, faint) == "copy"
+    assert _judged(0.001, faint) == "similar"
+    assert _judged(0.001, replace(faint, agreement=0.95, consensus=0.95)) == "copy"
+    assert _judged(None, faint) == "copy"
+
+
+def test_ranks_proofs_first_and_certain_ones_before_high_scores(whole: Overlap) -> None:
+    def match(reference: str, score: float, agreement: float | None) -> Match:
+        overlap = None if agreement is None else replace(whole, agreement=agreement, consensus=0.7)
+        return Match(
+            query="q", reference=reference, similarity=score, score=score, probability=None,
+            verdict="similar", overlap=overlap, verified=True,
+        )  # fmt: skip
+
+    matches = [
+        match("unproven", 0.9, None),
+        match("look-alike", 0.3, 0.4),
+        match("copy", 0.2, 0.9),
+        match("tied copy", 0.2, 0.9),
+    ]
+    ranked = [one.reference for one in sorted(matches, key=rank_key)]
+    assert ranked == ["copy", "tied copy", "look-alike", "unproven"]
 
 
 def test_writes_a_match_as_json(whole: Overlap) -> None:

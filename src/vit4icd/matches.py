@@ -1,5 +1,6 @@
 """What a found pair is called: its verdict, and the probability that its proof leaves."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -17,23 +18,26 @@ __all__ = [
     "Verdict",
     "judge",
     "probability_text",
+    "rank_key",
     "too_plain",
     "weigh",
 ]
 
 COPY_PROBABILITY = 0.9
 """Probability from which a pair is called a copy without proof."""
+_PROVEN_PROBABILITY = 0.5  # likewise, with a proof
 
 Verdict = Literal["exact", "copy", "similar", "none"]
 """exact: the same picture; copy: proven, or probable enough; similar: looks alike, but is not
 believed to be a copy; none: nothing of the kind."""
 
-_PROVEN, _UNPROVEN = 0.80, 1e-4  # share of copies that are proven, and of other pairs
+# Natural logarithms by which odds change: by the least certain proof, by certainty beyond it, and
+# where no proof was found. Measured: docs/decisions/0009-proof.md.
+_LEAST_PROOF, _PER_CERTAINTY, _NO_PROOF = 2.0, 20.0, -2.0
+_LEAST_CERTAINTY = 0.55
 _WHOLE = 0.97  # share of both pictures from which they are the same picture
-_SAME_PIXELS = 0.98  # correlation of the pixels, likewise
-_SAME_COLOURS = (
-    5.0  # mean difference in levels of 255: JPEG 30 or half the size is 4, gray 6 or more
-)
+_SAME_PIXELS = 0.98  # share that agrees in pixels, likewise
+_SAME_COLOURS = 5.0  # mean difference in levels: JPEG 30 or half the size is 4, gray 6 or more
 _UPRIGHT = 0.5  # degrees, likewise
 _PLAIN_SIDE, _CELLS = 32, 8  # pixels and cells along a side at which structure is looked for
 _FLAT = 2.0  # standard deviation of gray levels below which a cell is empty
@@ -94,8 +98,10 @@ def judge(
 ) -> Verdict:
     """Return what a pair is called.
 
-    ``probability`` is the calibrated one, before the proof: :func:`weigh` is applied here. A model
-    without calibration calls a pair without proof a copy from ``least_score`` on, if it is given.
+    ``probability`` is the calibrated one, before the proof: :func:`weigh` is applied here. A proof
+    makes a pair a copy unless something else is likelier even then, as where one reference out of a
+    million happens to share a little. A model without calibration calls a pair without proof a copy
+    from ``least_score`` on, if it is given.
 
     Example:
         >>> judge(same_bytes=False, score=0.7, probability=0.97, overlap=None, verified=False)
@@ -105,33 +111,44 @@ def judge(
     """
     if same_bytes or (overlap is not None and _is_whole(overlap)):
         return "exact"
-    if overlap is not None:
-        return "copy"
     weighed = weigh(probability, overlap=overlap, verified=verified)
     if weighed is not None:
-        is_probable = weighed >= COPY_PROBABILITY
+        is_copy = weighed >= (COPY_PROBABILITY if overlap is None else _PROVEN_PROBABILITY)
+    elif overlap is None:
+        is_copy = not verified and least_score is not None and score >= least_score
     else:
-        is_probable = not verified and least_score is not None and score >= least_score
-    if is_probable:
+        is_copy = True
+    if is_copy:
         return "copy"
-    return "similar" if score > 0 else "none"
+    return "similar" if score > 0 or overlap is not None else "none"
 
 
 def weigh(probability: float | None, *, overlap: Overlap | None, verified: bool) -> float | None:
     """Return how likely a pair is a copy once its proof was tried.
 
-    By Bayes: a proof is found for most copies and for hardly any other pair, so finding it
-    multiplies the odds by that ratio, and not finding it by the ratio of the rest.
+    By Bayes' rule the odds change by how much more often such a proof is found for copies than for
+    pairs that look alike, which grows with its certainty: e^2 times at the least certain proof,
+    e^11 times at a perfect one. Where none is found they fall by e^2: some copies cannot be proven.
 
     Example:
-        >>> weigh(0.5, overlap=None, verified=True) < 0.2
+        >>> weigh(0.5, overlap=None, verified=True) < 0.25
         True
     """
-    if probability is None or not verified:
+    if probability is None or not verified or probability in (0.0, 1.0):
         return probability
-    found, otherwise = (_PROVEN, _UNPROVEN) if overlap else (1 - _PROVEN, 1 - _UNPROVEN)
-    odds = probability * found
-    return odds / (odds + (1 - probability) * otherwise)
+    change = _NO_PROOF
+    if overlap is not None:
+        change = _LEAST_PROOF + _PER_CERTAINTY * (overlap.certainty - _LEAST_CERTAINTY)
+    return 1 / (1 + math.exp(-change) * (1 - probability) / probability)
+
+
+def rank_key(match: Match) -> tuple[bool, float, str]:
+    """Return what matches are sorted by: proven ones first, by certainty plus score.
+
+    Among look-alikes a high score misleads; the certainty of a proof tells them from copies.
+    """
+    certainty = 0.0 if match.overlap is None else match.overlap.certainty
+    return match.overlap is None, -(certainty + match.score), match.reference
 
 
 def probability_text(probability: float | None) -> str:

@@ -15,7 +15,7 @@ from vit4icd.collection.views import n_views, views_of
 from vit4icd.describer import OnnxDescriber, available_threads
 from vit4icd.errors import ConfigError, ImageError
 from vit4icd.images import prepare, read_image
-from vit4icd.matches import Match, judge, too_plain, weigh
+from vit4icd.matches import Match, judge, rank_key, too_plain, weigh
 from vit4icd.overlap import LocalFeatures, Overlap, find_overlap, local_features
 from vit4icd.storage import name_fields
 from vit4icd.stream import Described, Prepared, Skipped, described
@@ -181,7 +181,7 @@ class Searching:
             for candidate in candidates
             if candidate.reference in known
         ]
-        found.sort(key=lambda match: (match.overlap is None, -match.score, match.reference))
+        found.sort(key=rank_key)
         kept = [
             match
             for match in found

@@ -10,7 +10,7 @@ from vit4icd.dedup.links import Finder
 from vit4icd.dedup.result import same_bytes
 from vit4icd.describer import OnnxDescriber
 from vit4icd.images import MAX_PIXELS
-from vit4icd.matches import Match
+from vit4icd.matches import Match, rank_key
 from vit4icd.stream import Skipped
 from vit4icd.thresholds import Threshold
 
@@ -128,11 +128,7 @@ def _named(
         for file in files:
             if content in known:
                 named.append(same_bytes(file.path, known[content][0].path))
-            for match in sorted(by_query.get(content, []), key=_worth):
+            for match in sorted(by_query.get(content, []), key=rank_key):
                 reference = known[match.reference][0].path
                 named.append(replace(match, query=file.path, reference=reference))
     return named
-
-
-def _worth(match: Match) -> tuple[bool, float]:
-    return match.overlap is None, -match.score
