@@ -118,6 +118,8 @@ def test_ranks_proofs_first_and_certain_ones_before_high_scores(whole: Overlap) 
     ]
     ranked = [one.reference for one in sorted(matches, key=rank_key)]
     assert ranked == ["copy", "tied copy", "look-alike", "unproven"]
+    same = replace(match("same", 0.6, None), verdict="exact")
+    assert min([*matches, same], key=rank_key) is same
 
 
 def test_writes_a_match_as_json(whole: Overlap) -> None:

@@ -143,12 +143,14 @@ def weigh(probability: float | None, *, overlap: Overlap | None, verified: bool)
 
 
 def rank_key(match: Match) -> tuple[bool, float, str]:
-    """Return what matches are sorted by: proven ones first, by certainty plus score.
+    """Return what matches are sorted by: exact and proven ones first, by certainty plus score.
 
     Among look-alikes a high score misleads; the certainty of a proof tells them from copies.
     """
     certainty = 0.0 if match.overlap is None else match.overlap.certainty
-    return match.overlap is None, -(certainty + match.score), match.reference
+    if match.verdict == "exact":
+        certainty = 1.0
+    return not certainty, -(certainty + match.score), match.reference
 
 
 def probability_text(probability: float | None) -> str:

@@ -165,7 +165,7 @@ class Collection:
         kill, and the same call goes on where it was stopped. Unreadable pictures, and those too
         plain to judge, are left out and listed in the summary. ``metadata`` is one mapping for all
         or one for each; without it, what is stored stays. Local features, which a proof needs, are
-        some 130 kB a picture.
+        some 16 kB a picture.
 
         Raises:
             DataError: a path that does not exist, or an empty id.

@@ -31,7 +31,7 @@ MAX_PAIRS = 1_000_000
 
 _WORTH_A_PROOF = 0.01  # probability from which "auto" has a pair proven
 _LEAST_AGREEMENT = 0.4  # of the common part's pixels: things photographed twice agree in less
-_FEATURES_HELD = 512  # pictures whose local features are held: 132 kB each
+_FEATURES_HELD = 512  # pictures whose local features are held: 31 kB each
 _DETAIL = 512  # pixels of the short side that local features need
 
 Progress = Callable[[str, int, int], None]
