@@ -67,6 +67,7 @@ def test_tells_the_region_of_a_crop(cat: np.ndarray) -> None:
 def test_tells_a_mirror(cat: np.ndarray) -> None:
     overlap = _proven(cat[:, ::-1], cat)
     assert overlap.flipped
+    assert overlap.motion == "mirrored, scale 1.00"
     assert overlap.rotation == pytest.approx(0, abs=0.5)
     np.testing.assert_allclose(overlap.matrix, [[-1, 0, 1], [0, 1, 0], [0, 0, 1]], atol=0.005)
 
@@ -74,6 +75,7 @@ def test_tells_a_mirror(cat: np.ndarray) -> None:
 @pytest.mark.parametrize("turns", [1, 2, 3])
 def test_tells_a_rotation(cat: np.ndarray, turns: int) -> None:
     overlap = _proven(np.rot90(cat, -turns), cat)
+    assert "turned by" in overlap.motion
     assert overlap.rotation % 360 == pytest.approx(90 * turns, abs=0.5)
     assert overlap.reference_share == pytest.approx(1, abs=0.01)
 

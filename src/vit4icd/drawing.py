@@ -6,7 +6,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from vit4icd.images import resize
-from vit4icd.matches import Match
+from vit4icd.matches import Match, probability_text
 from vit4icd.overlap import Overlap
 
 __all__ = ["draw_match"]
@@ -34,7 +34,9 @@ def draw_match(query: Picture, reference: Picture, match: Match) -> Picture:
     ]
     if overlap is not None:
         panels.append((_laid_over(query, reference, overlap), "reference laid on the query"))
+    sentence = _sentence(match)
     width = sum(panel.shape[1] for panel, _ in panels) + _MARGIN * (len(panels) + 1)
+    width = max(width, round(_font(18).getlength(sentence)) + 2 * _MARGIN)
     sheet = Image.new("RGB", (width, _HEIGHT + _CAPTION + 3 * _MARGIN), _PAPER)
     draw, left = ImageDraw.Draw(sheet), _MARGIN
     for panel, name in panels:
@@ -42,7 +44,7 @@ def draw_match(query: Picture, reference: Picture, match: Match) -> Picture:
         sheet.paste(Image.fromarray(panel), (left, top))
         draw.text((left, _MARGIN + _HEIGHT + 8), name, _FAINT, _font(15))
         left += panel.shape[1] + _MARGIN
-    draw.text((_MARGIN, _HEIGHT + _CAPTION + _MARGIN + 4), _sentence(match), _INK, _font(18))
+    draw.text((_MARGIN, _HEIGHT + _CAPTION + _MARGIN + 4), sentence, _INK, _font(18))
     return np.asarray(sheet)
 
 
@@ -89,15 +91,13 @@ def _edged(panel: Picture, polygon: np.ndarray) -> Picture:
 
 
 def _sentence(match: Match) -> str:
-    probability = ""
-    if match.probability is not None:  # never a certainty that is none
-        probability = f", p = {min(max(match.probability, 0.01), 0.99):.2f}"
-    overlap = match.overlap
+    overlap, probability = match.overlap, probability_text(match.probability)
+    words = [match.verdict, *([f"probability {probability}"] if probability else [])]
     if overlap is None:
-        return f"{match.verdict}{probability}; no common part was proven"
+        return f"{', '.join(words)}: no common part was proven"
     return (
-        f"{match.verdict}{probability}; {overlap.query_share:.0%} of the query is "
-        f"{overlap.reference_share:.0%} of the reference"
+        f"{', '.join(words)}: {overlap.query_share:.0%} of the query is "
+        f"{overlap.reference_share:.0%} of the reference, {overlap.motion}"
     )
 
 

@@ -74,16 +74,11 @@ def _lines(match: "Match") -> list[str]:
     overlap = match.overlap
     if overlap is None:
         return [*lines, "overlap      none proven"]
-    turns = [
-        *(["mirrored"] if overlap.flipped else []),
-        *([f"turned by {overlap.rotation:.0f}°"] if abs(overlap.rotation) >= 1 else []),
-        f"scale {overlap.scale:.2f}",
-        *([f"perspective {overlap.perspective:.2f}"] if overlap.perspective >= 0.05 else []),
-    ]
     return [
         *lines,
         f"overlap      {overlap.query_share:.0%} of the query is {overlap.reference_share:.0%} "
         "of the reference",
-        f"transform    {', '.join(turns)}",
-        f"evidence     {overlap.n_matches} places agree",
+        f"transform    {overlap.motion}",
+        f"evidence     {overlap.n_matches} places, {overlap.agreement:.0%} of the pixels and "
+        f"{overlap.consensus:.0%} of distinctive matches agree",
     ]

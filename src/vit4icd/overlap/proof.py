@@ -96,6 +96,20 @@ class Overlap:
         """Mean of agreement and consensus: a look-alike falls short in one of them, 0 to 1."""
         return (self.agreement + self.consensus) / 2
 
+    @property
+    def motion(self) -> str:
+        """How the reference was moved to lie in the query, in words.
+
+        It is mirrored left to right first, then turned clockwise and scaled.
+        """
+        words = [
+            *(["mirrored"] if self.flipped else []),
+            *([f"turned by {self.rotation:.0f}°"] if abs(self.rotation) >= 1 else []),
+            f"scale {self.scale:.2f}",
+            *([f"perspective {self.perspective:.2f}"] if self.perspective >= 0.05 else []),
+        ]
+        return ", ".join(words)
+
     def to_json(self) -> dict[str, object]:
         """Return the fields as JSON values."""
         return {
