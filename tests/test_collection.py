@@ -2,6 +2,7 @@
 
 import os
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from vit4icd.collection import AddProgress, Collection, matches_table
 from vit4icd.collection import adding as adding_room
 from vit4icd.collection import memory as memory_room
 from vit4icd.collection.sketches import SketchIndex
+from vit4icd.collection.table import Table
 from vit4icd.describer import OnnxDescriber, load_describer
 from vit4icd.errors import (
     ConfigError,
@@ -300,18 +302,35 @@ def test_finds_the_same_by_sketches(
     assert not isinstance(opened._memory.newest().blocks[0].descriptors, SketchIndex)
 
 
-def test_passes_over_what_is_removed_while_it_searches(
-    collection: Collection, pictures: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("most", [0, 100])
+def test_answers_all_queries_by_one_version(
+    most: int, collection: Collection, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory_room, "EXACT_ROWS", 0)
+    monkeypatch.setattr(memory_room, "EXACT_ROWS", most)
     collection.add(pictures, id_from="name")
-    held = collection._memory.newest()
-    collection.remove(["003.jpg", "004.jpg"])
-    query = collection.describer.describe_images([read_image(pictures / "003.jpg")])
-    scores, rows = held.nearest(query, 20)
-    assert {name for name, score in zip(held.names(rows[0]), scores[0]) if score == -2} == {
-        "003.jpg", "004.jpg",
-    }  # fmt: skip
+    collection.remove(["004.jpg"])
+    collection.add(pictures / "004.jpg", id_from="name")
+    monkeypatch.setattr(Table, "find", None)  # rows are read by their places, not by their ids
+    answers = collection.ask(pictures, k=3, threshold=-2)
+    first = next(answers)
+    collection.remove([f"{row:03d}.jpg" for row in range(10, 20)])
+    found = {match.reference for answer in answers for match in answer.matches}
+    assert first.matches[0].reference == "000.jpg"
+    assert {f"{row:03d}.jpg" for row in range(1, 20)} <= found
+
+
+@pytest.mark.parametrize("most", [0, 100])
+def test_passes_over_what_it_can_read_no_more(
+    most: int, collection: Collection, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory_room, "EXACT_ROWS", most)
+    collection.add(pictures, id_from="name")
+    answers = collection.ask(pictures, k=20, threshold=-2)
+    next(answers)
+    collection.remove([f"{row:03d}.jpg" for row in range(10, 20)])
+    collection.compact(keep=timedelta(0))
+    last = [answer.matches for answer in answers][-1]
+    assert {match.reference for match in last} == {f"{row:03d}.jpg" for row in range(10)}
 
 
 def test_tells_of_an_empty_collection(collection: Collection, pictures: Path) -> None:

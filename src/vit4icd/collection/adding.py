@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from vit4icd.collection.blocks import files_of
 from vit4icd.collection.pictures import Pictures, sha256_of
 from vit4icd.collection.rows import RECORD_COLUMNS, Record, Row, encode, records_in, to_table
 from vit4icd.collection.table import Table
@@ -270,5 +271,5 @@ class _Writer:
 
     def tidy(self) -> None:
         """Join the small files that many commits leave, once there are many of them."""
-        if len(self._table.files()) > 2 * _COMPACT_EVERY:
+        if len(files_of(self._table)) > 2 * _COMPACT_EVERY:
             self._table.compact()

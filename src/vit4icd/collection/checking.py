@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from vit4icd.collection.blocks import files_of
 from vit4icd.collection.rows import (
     Seal,
     decode,
@@ -44,7 +45,7 @@ def verify(table: Table) -> Verification:
     """
     problems: list[str] = []
     seen: set[bytes] = set()
-    found, files = Seal(), table.files()
+    found, files = Seal(), files_of(table)
     for file in files:
         try:
             for rows in file.rows():

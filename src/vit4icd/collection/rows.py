@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Float16, Float32
+from jaxtyping import Float16, Float32, Int64
 
 from vit4icd.collection.sketches import Sketches, sketch_bytes, sketches_of
 from vit4icd.errors import FormatError
@@ -30,6 +30,7 @@ __all__ = [
     "encode",
     "features_in",
     "pictures_in",
+    "places_in",
     "records_in",
     "schema_of",
     "seal_in",
@@ -231,6 +232,11 @@ def sketches_in(table: pa.Table) -> tuple[pa.Array, Sketches, int]:
         sketches = np.frombuffer(data, np.uint8).reshape(len(ids), width)
     _require_checks(ids.to_pylist(), sketches, rows["sketch_check"], "sketch")
     return ids, sketches, _total(rows)
+
+
+def places_in(table: pa.Table) -> Int64[np.ndarray, " row"]:
+    """Return where the pictures are among the rows."""
+    return np.flatnonzero(pc.not_equal(table["id"], SEAL_ID).to_numpy()).astype(np.int64)
 
 
 def pictures_in(table: pa.Table) -> pa.Table:

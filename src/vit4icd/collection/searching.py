@@ -9,7 +9,7 @@ import numpy as np
 
 from vit4icd.collection.memory import Held, Memory
 from vit4icd.collection.pictures import Pictures, sha256_of
-from vit4icd.collection.rows import RECORD_COLUMNS, Record, encode, features_in, records_in
+from vit4icd.collection.rows import RECORD_COLUMNS, Record, features_in, records_in
 from vit4icd.collection.scale import Scale
 from vit4icd.collection.views import n_views, views_of
 from vit4icd.describer import OnnxDescriber, available_threads
@@ -115,7 +115,7 @@ class Searching:
     ) -> Iterator[Answer]:
         queries = [item for item in batch if isinstance(item, Described)]
         candidates = self._candidates(queries, held, scale)
-        known = self._known({found.reference for of_query in candidates for found in of_query})
+        known = self._known({found.row for of_query in candidates for found in of_query}, held)
         proofs = _proofs([query.rest for query in queries], candidates, known)
         answers = iter(
             [
@@ -148,7 +148,7 @@ class Searching:
                 ):
                     similarity = min(similarity, 1.0)  # half precision may round past it
                     score = similarity + float(bias[view])
-                    candidate = _Candidate(name[row], similarity, score, orientation)
+                    candidate = _Candidate(name[row], row, similarity, score, orientation)
                     other = best.setdefault(candidate.reference, candidate)
                     if score > other.score:
                         best[candidate.reference] = candidate
@@ -156,10 +156,12 @@ class Searching:
             found.append(sorted(best.values(), key=lambda one: (-one.score, one.reference))[:depth])
         return found
 
-    def _known(self, ids: set[str]) -> dict[str, "_Reference"]:
-        """Return what judging needs of these references; those removed meanwhile are left out."""
+    def _known(self, rows: set[int], held: Held) -> dict[str, "_Reference"]:
+        """Return what judging needs of these references, by id."""
+        if not rows:
+            return {}
         columns = [*RECORD_COLUMNS, *["features", "features_check"] * self.verify]
-        table = self.memory.table.find([encode(id_) for id_ in sorted(ids)], columns)
+        table = held.read(np.array(list(rows), np.int64), columns)
         features = features_in(table) if self.verify else {}
         return {
             record.id: _Reference(record, None if data is None else LocalFeatures.from_bytes(data))
@@ -205,6 +207,7 @@ class _Candidate:
     """A reference that is near one view of a query."""
 
     reference: str
+    row: int
     similarity: float
     score: float
     orientation: str

@@ -13,28 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import lance
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Float32
 
 from vit4icd.collection.rows import (
     RECORD_COLUMNS,
     SEAL_ID,
-    SKETCH_COLUMNS,
-    VECTOR_COLUMNS,
     Seal,
     schema_of,
     seal_in,
     sealed,
-    sketches_in,
-    vectors_in,
 )
-from vit4icd.collection.sketches import SketchIndex
 from vit4icd.errors import ConfigError, DataError, FormatError, StoreError, Vit4icdError
 from vit4icd.storage import flush
 
-__all__ = ["FORMAT_VERSION", "KEPT_FOR", "Block", "File", "Snapshot", "Table"]
+__all__ = ["FORMAT_VERSION", "KEPT_FOR", "Snapshot", "Table", "explained"]
 
 FORMAT_VERSION = 1
 """Of the table's columns; a newer one is refused."""
@@ -52,21 +45,6 @@ _LONGEST = 300  # letters of what Lance says that are passed on
 _NOISE = re.compile(
     r",? /[^ ,]*\.rs:\d+:\d+.*|LanceError\(\w+\): ", re.DOTALL
 )  # Lance's own places
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Block:
-    """The descriptors of one file of the table, or their sketches, checked."""
-
-    key: str
-    """Changes with what is in it."""
-    ids: pa.Array
-    descriptors: Float32[np.ndarray, "row dim"] | SketchIndex
-    total: int
-    """Sum of the descriptors' checksums."""
-
-    def __len__(self) -> int:
-        return len(self.ids)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,7 +75,7 @@ class Table:
                 f"there is no collection at {uri}; make one with: vit4icd index add {uri} PICTURES"
             )
         data = self.latest()
-        with _explained(uri, "read"):
+        with explained(uri, "read"):
             self.schema: pa.Schema = data.schema
         self.metadata: Mapping[str, Any] = _metadata_in(self.schema, uri)
 
@@ -114,7 +92,7 @@ class Table:
             raise ConfigError(f"{uri} exists already; name another place, or open it")
         text = json.dumps({"format_version": FORMAT_VERSION, "dim": dim, **metadata})
         schema = schema_of(dim, {_KEY: text, _CHECK: str(zlib.crc32(text.encode()))})
-        with _explained(uri, "written"):
+        with explained(uri, "written"):
             first = sealed(schema.empty_table(), Seal(), schema)
             lance.write_dataset(first, uri, mode="create")
         return cls(uri)
@@ -129,7 +107,7 @@ class Table:
         if "://" not in uri:
             return (Path(uri) / "_versions").is_dir()
         try:
-            with _explained(uri, "read"):
+            with explained(uri, "read"):
                 lance.dataset(uri)
         except StoreError as error:
             if "was not found" in str(error.__cause__):
@@ -139,7 +117,7 @@ class Table:
 
     def latest(self) -> lance.LanceDataset:
         """Open the newest version."""
-        with _explained(self.uri, "read"):
+        with explained(self.uri, "read"):
             return lance.dataset(self.uri)
 
     @property
@@ -147,13 +125,35 @@ class Table:
         """Number of the newest version."""
         return int(self.latest().version)
 
-    def seal(self) -> Seal:
-        """Return how many pictures there are, and the sum of their checksums."""
-        return self._seal(self.latest())
+    def seal(self, data: lance.LanceDataset | None = None) -> Seal:
+        """Return how many pictures there are in a version, and the sum of their checksums."""
+        data = self.latest() if data is None else data
+        return seal_in(self._read(data, RECORD_COLUMNS, filter=pc.field("id") == SEAL_ID))
 
     def find(self, ids: Sequence[bytes], columns: Sequence[str]) -> pa.Table:
         """Return the rows of these ids, in any order; ids that are not there are left out."""
         return self._read(self.latest(), columns, filter=pc.field("id").isin(list(ids)))
+
+    def take(
+        self,
+        data: lance.LanceDataset,
+        places: Sequence[int],
+        ids: Sequence[bytes],
+        columns: Sequence[str],
+    ) -> pa.Table:
+        """Return the rows at ascending places of a version, which have these ids.
+
+        Where the files of that version are gone, the rows of these ids in the newest one, in any
+        order.
+        """
+        try:
+            with explained(self.uri, "read"):
+                found = data.take(list(places), columns=list(columns))
+            if found["id"].to_pylist() == list(ids):
+                return found
+        except StoreError:
+            pass
+        return self.find(ids, columns)
 
     def page(self, after: bytes, limit: int) -> pa.Table:
         """Return the records of the next ids after one, in the order of their bytes."""
@@ -162,38 +162,13 @@ class Table:
             order_by=["id"],
         )  # fmt: skip
 
-    def blocks(
-        self, known: Mapping[str, Block] | None = None, *, sketches: bool = False
-    ) -> tuple[int, list[Block]]:
-        """Return the newest version and its descriptors; blocks that are known are not read again.
-
-        Raises:
-            FormatError: rows are damaged, missing, or back from the dead.
-        """
-        data = self.latest()
-        with _explained(self.uri, "read"):
-            blocks = [
-                (known or {}).get(_key(fragment, sketches)) or _block(fragment, sketches)
-                for fragment in data.get_fragments()
-            ]
-        found = Seal(
-            n_rows=sum(map(len, blocks)), total=sum(block.total for block in blocks) % 2**64
-        )
-        if found != (expected := self._seal(data)):
-            raise FormatError(
-                f"the collection {self.uri} holds {found.n_rows} pictures, not the "
-                f"{expected.n_rows} that were added: files are damaged or missing; "
-                "restore a snapshot or a copy"
-            )
-        return int(data.version), [block for block in blocks if len(block)]
-
     def upsert(self, rows: pa.Table) -> None:
         """Add rows, in place of those that have their ids; when it returns, they are stored."""
         ids, checks = rows["id"].to_pylist(), rows["vector_check"].to_pylist()
 
         def commit(data: lance.LanceDataset) -> int:
             replaced = self._checks(data, ids)
-            seal = self._seal(data).plus(replaced, -1).plus(checks)
+            seal = self.seal(data).plus(replaced, -1).plus(checks)
             merge = data.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
             merge.conflict_retries(0).execute(sealed(rows, seal, self.schema))
             return len(rows)
@@ -206,7 +181,7 @@ class Table:
         def commit(data: lance.LanceDataset) -> int:
             removed = self._checks(data, ids)
             if removed:
-                seal = self._seal(data).plus(removed, -1)
+                seal = self.seal(data).plus(removed, -1)
                 listed = ", ".join(f"X'{id_.hex()}'" for id_ in ids)
                 merge = data.merge_insert("id").when_matched_update_all()
                 merge.when_not_matched_by_source_delete(f"id IN ({listed})").conflict_retries(
@@ -236,7 +211,7 @@ class Table:
     def snapshots(self) -> list[Snapshot]:
         """Return the versions that are kept, oldest first."""
         data = self.latest()
-        with _explained(self.uri, "read"):
+        with explained(self.uri, "read"):
             found = [
                 Snapshot(name=name, version=tag["version"], created=tag["created_at"])
                 for name, tag in data.tags.list().items()
@@ -250,31 +225,22 @@ class Table:
         if name in (known.name for known in self.snapshots()):
             raise ConfigError(f"there is a snapshot {name!r} already; forget it, or take another")
         data = self.latest()
-        with _explained(self.uri, "written"):
+        with explained(self.uri, "written"):
             data.tags.create(name, data.version)
         return int(data.version)
 
     def forget(self, name: str) -> None:
         """Keep a snapshot no longer."""
         self._snapshot(name)
-        with _explained(self.uri, "written"):
+        with explained(self.uri, "written"):
             self.latest().tags.delete(name)
 
     def restore(self, name: str) -> int:
         """Make a snapshot the newest version, and return its new number."""
         data, version = self.latest(), self._snapshot(name).version
-        with _explained(self.uri, "written"):
+        with explained(self.uri, "written"):
             data.checkout_version(version).restore()  # type: ignore[no-untyped-call]
         return self.version
-
-    def files(self) -> list["File"]:
-        """Return the files that the newest version's rows are in."""
-        data = self.latest()
-        with _explained(self.uri, "read"):
-            return [
-                File(self.uri, _key(fragment, False).split()[0], fragment)
-                for fragment in data.get_fragments()
-            ]
 
     def _snapshot(self, name: str) -> Snapshot:
         known = {snapshot.name: snapshot for snapshot in self.snapshots()}
@@ -284,11 +250,8 @@ class Table:
         return known[name]
 
     def _read(self, data: lance.LanceDataset, columns: Sequence[str], **options: Any) -> pa.Table:
-        with _explained(self.uri, "read"):
+        with explained(self.uri, "read"):
             return data.scanner(columns=list(columns), **options).to_table()
-
-    def _seal(self, data: lance.LanceDataset) -> Seal:
-        return seal_in(self._read(data, RECORD_COLUMNS, filter=pc.field("id") == SEAL_ID))
 
     def _checks(self, data: lance.LanceDataset, ids: Sequence[bytes]) -> list[int]:
         found = self._read(data, ["vector_check"], filter=pc.field("id").isin(list(ids)))
@@ -300,7 +263,7 @@ class Table:
         for _ in range(_ATTEMPTS):
             data, since = self.latest(), time.time() - _CLOCK_S
             try:
-                with _explained(self.uri, "written"):
+                with explained(self.uri, "written"):
                     done = commit(data)
                     self._flush(since)
                     return done
@@ -321,23 +284,8 @@ class Table:
             flush(folder)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class File:
-    """One file of a table, with what is deleted from it."""
-
-    uri: str
-    name: str
-    fragment: lance.LanceFragment
-
-    def rows(self) -> Iterator[pa.Table]:
-        """Yield the rows, all columns, some at a time."""
-        with _explained(self.uri, "read"):
-            for batch in self.fragment.to_batches(batch_size=_COMPACT_ROWS):
-                yield pa.Table.from_batches([batch])
-
-
 @contextmanager
-def _explained(uri: str, done: str) -> Iterator[None]:
+def explained(uri: str, done: str) -> Iterator[None]:
     """Turn whatever Lance raises, panics of its Rust code included, into errors of ours."""
     try:
         yield
@@ -375,22 +323,3 @@ def _metadata_in(schema: pa.Schema, uri: str) -> Mapping[str, Any]:
     if not schema.equals(schema_of(metadata["dim"], {}), check_metadata=False):
         raise FormatError(f"the columns of the collection {uri} are damaged")
     return metadata
-
-
-def _block(fragment: lance.LanceFragment, sketches: bool) -> Block:
-    table = fragment.to_table(columns=SKETCH_COLUMNS if sketches else VECTOR_COLUMNS)
-    descriptors: Float32[np.ndarray, "row dim"] | SketchIndex
-    if sketches:
-        ids, codes, total = sketches_in(table)
-        descriptors = SketchIndex(codes)
-    else:
-        ids, vectors, total = vectors_in(table)
-        descriptors = vectors.astype(np.float32)
-    return Block(key=_key(fragment, sketches), ids=ids, descriptors=descriptors, total=total)
-
-
-def _key(fragment: lance.LanceFragment, sketches: bool) -> str:
-    """Return a name that changes with the file's content and with what is deleted from it."""
-    files, deletion = fragment.metadata.files, fragment.metadata.deletion_file
-    deleted = "" if deletion is None else f"{deletion.read_version}-{deletion.id}"
-    return " ".join([*(file.path for file in files), deleted, "sketches" * sketches])
