@@ -93,9 +93,10 @@ def index_add(
     from vit4icd.stream import write_skipped
 
     require_outputs(skipped)
-    most, paths, fields = most_pixels(max_pixels), paths_of(images, from_file0), _metadata(metadata)
+    most, options = most_pixels(max_pixels), settled(model, device, threads)
+    fields, paths = _metadata(metadata), paths_of(images, from_file0)
     _require_there(paths)
-    opened = _open(collection, settled(model, device, threads), make=True)
+    opened = _open(collection, options, make=True)
     with bar("adding", quiet) as advance:
 
         def progress(report: AddProgress) -> None:
