@@ -22,10 +22,10 @@ from tests.conftest import make_model, make_pictures
 from vit4icd.collection import AddProgress, Collection, Verification
 from vit4icd.collection import adding as adding_room
 from vit4icd.collection import table as table_room
+from vit4icd.collection.features import features_in
 from vit4icd.collection.rows import (
     Record,
     Row,
-    features_in,
     records_in,
     sketches_in,
     to_table,
@@ -151,8 +151,13 @@ def test_notices_a_change_in_any_column(column: str, collection: Collection) -> 
         changed = rows[column].combine_chunks().take(pa.array([2, 0, 1]))
     damaged = rows.set_column(rows.column_names.index(column), schema.field(column), changed)
     with pytest.raises(FormatError, match="damaged"):
-        for read in (vectors_in, sketches_in, records_in, features_in):
+        for read in (vectors_in, sketches_in, records_in, _require_features):
             read(damaged)
+
+
+def _require_features(rows: pa.Table) -> None:
+    for problem in features_in(rows).unreadable:
+        raise FormatError(problem)
 
 
 def test_refuses_descriptors_that_are_none(collection: Collection) -> None:

@@ -1,7 +1,7 @@
 """Answers of a search, as a table for people or in a format for programs."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -26,9 +26,10 @@ class Tally:
     n_queries: int = 0
     n_copies: int = 0
     n_skipped: int = 0
+    untried: set[str] = field(default_factory=set)
 
     def over(self, answers: Iterable["Answer"]) -> Iterator["Answer"]:
-        """Yield the answers as they are."""
+        """Yield the answers as they are; at the end, say what could not be proven."""
         for answer in answers:
             self.n_queries += 1
             self.n_copies += any(match.is_copy for match in answer.matches)
@@ -36,7 +37,15 @@ class Tally:
                 self.n_skipped += 1
                 reason = f"{answer.skipped.message} ({answer.skipped.reason})"
                 say(self.quiet, f"not searched: {shown(answer.query)}: {reason}")
+            self.untried.update(answer.untried)
             yield answer
+        if self.untried:
+            say(
+                self.quiet,
+                f"no proof was tried for {len(self.untried)} of the references found, such as "
+                f"{shown(min(self.untried))}: their local features are missing or cannot be read; "
+                "add those pictures again",
+            )
 
 
 def write_answers(answers: Iterable["Answer"], format_: Format, out: Path | None) -> None:

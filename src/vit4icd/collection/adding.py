@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 import numpy as np
 
 from vit4icd.collection.blocks import files_of
+from vit4icd.collection.features import FEATURE_COLUMNS, ids_with_features
 from vit4icd.collection.pictures import Pictures, sha256_of
 from vit4icd.collection.rows import RECORD_COLUMNS, Record, Row, encode, records_in, to_table
 from vit4icd.collection.table import Table
 from vit4icd.describer import Describer
-from vit4icd.errors import ImageError
+from vit4icd.errors import ImageError, StoreError
 from vit4icd.headers import read_header
 from vit4icd.images import Source, prepare, read_image
 from vit4icd.matches import too_plain
@@ -43,7 +44,7 @@ class AddSummary:
 
     n_added: int
     n_updated: int
-    """Pictures whose content or metadata changed, or whose local features were missing."""
+    """Pictures whose content or metadata changed, or whose local features could not be read."""
     n_unchanged: int
     skipped: tuple[Skipped, ...]
     seconds: float
@@ -113,12 +114,17 @@ class Adding:
             ids = [self.ids[row] for row in rows]
         else:
             ids = [id_ for row in rows if (id_ := self._sha256(row)) is not None]
-        found = self.table.find([*map(encode, ids)], [*RECORD_COLUMNS, "features_check"])
-        featured = found["features_check"].is_valid().to_pylist()
-        return {
-            record.id: _Known(record, has_features)
-            for record, has_features in zip(records_in(found), featured, strict=True)
-        }
+        keys = [*map(encode, ids)]
+        featured = self._featured(keys) if self.features else set()
+        records = records_in(self.table.find(keys, RECORD_COLUMNS))
+        return {record.id: _Known(record, record.id in featured) for record in records}
+
+    def _featured(self, keys: Sequence[bytes]) -> set[str]:
+        """Return the ids whose local features are there and can be read."""
+        try:
+            return ids_with_features(self.table.find(keys, FEATURE_COLUMNS))
+        except StoreError:
+            return set()  # the file that holds them is damaged: they are taken again
 
     def _sha256(self, row: int) -> str | None:
         try:

@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow as pa
 
 from vit4icd.collection.blocks import files_of
+from vit4icd.collection.features import features_in
 from vit4icd.collection.rows import (
     Seal,
     decode,
-    features_in,
     pictures_in,
     records_in,
     sketches_in,
@@ -19,7 +19,6 @@ from vit4icd.collection.rows import (
 from vit4icd.collection.sketches import sketches_of
 from vit4icd.collection.table import Table
 from vit4icd.errors import FormatError, Vit4icdError
-from vit4icd.overlap import LocalFeatures
 
 __all__ = ["Verification", "verify"]
 
@@ -65,7 +64,7 @@ def _problems(rows: pa.Table, seen: set[bytes]) -> Iterator[str]:
     yield from _complaint(lambda: _require_unit(rows))
     yield from _complaint(lambda: _require_sketches(rows))
     yield from _complaint(lambda: records_in(rows))
-    yield from _complaint(lambda: _require_features(rows))
+    yield from features_in(rows).unreadable
 
 
 def _complaint(check: Callable[[], object]) -> Iterator[str]:
@@ -93,12 +92,6 @@ def _require_sketches(rows: pa.Table) -> None:
     if len(wrong):
         name = decode(ids[int(wrong[0])].as_py())
         raise FormatError(f"the sketch of {name!r} is not that of its descriptor")
-
-
-def _require_features(rows: pa.Table) -> None:
-    for data in features_in(rows).values():
-        if data is not None:
-            LocalFeatures.from_bytes(data)
 
 
 def _require_seal(found: Seal, expected: Seal) -> None:

@@ -48,9 +48,11 @@ class Held:
         """Return the ids of these rows."""
         return [decode(id_) for id_ in self._ids(rows)]
 
-    def read(self, rows: Int64[np.ndarray, " row"], columns: Sequence[str]) -> pa.Table:
+    def read(
+        self, rows: Sequence[int] | Int64[np.ndarray, " row"], columns: Sequence[str]
+    ) -> pa.Table:
         """Return columns, the id among them, of these rows, in any order."""
-        rows = np.unique(rows)
+        rows = np.unique(np.asarray(rows, np.int64))
         parts = np.searchsorted(self._ends, rows, side="right")
         starts = np.cumsum([0, *(block.n_rows for block in self.blocks)])
         places = [

@@ -26,15 +26,16 @@ __all__ = [
     "Row",
     "Seal",
     "Vectors",
+    "damaged",
     "decode",
     "encode",
-    "features_in",
     "pictures_in",
     "places_in",
     "records_in",
     "schema_of",
     "seal_in",
     "sealed",
+    "shown",
     "sketches_in",
     "to_table",
     "vectors_in",
@@ -147,6 +148,16 @@ def decode(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
+def damaged(id_: bytes, what: str) -> FormatError:
+    """Return the error that says that a part of this row is not what was written."""
+    return FormatError(f"the {what} of {shown(id_)!r} is damaged")
+
+
+def shown(id_: bytes) -> str:
+    """Return an id that can be printed: stray bytes are escaped."""
+    return id_.decode("utf-8", "backslashreplace")
+
+
 def to_table(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
     """Return rows as columns, each with its checksums."""
     dim = schema.field("vector").type.list_size
@@ -255,26 +266,8 @@ def records_in(table: pa.Table) -> list[Record]:
         records = [_record(row) for row in rows]
     for row, record in zip(rows, records, strict=True):
         if row["record_check"] != _record_check(record):
-            raise _damaged(row["id"], "record")
+            raise damaged(row["id"], "record")
     return records
-
-
-def features_in(table: pa.Table) -> dict[str, bytes | None]:
-    """Return the rows' local features by id, None where none were taken.
-
-    Raises:
-        FormatError: features that are not what was written.
-    """
-    ids, found = table["id"].to_pylist(), table["features"].to_pylist()
-    checks = table["features_check"].to_pylist()
-    computed = [
-        None if data is None else zlib.crc32(data, zlib.crc32(id_))
-        for id_, data in zip(ids, found, strict=True)
-    ]
-    for id_, check, expected in zip(ids, checks, computed, strict=True):
-        if check != expected:
-            raise _damaged(id_, "local features")
-    return {decode(id_): data for id_, data in zip(ids, found, strict=True)}
 
 
 @contextmanager
@@ -328,13 +321,8 @@ def _require_checks(
     computed = np.fromiter(_checks(ids, values), np.uint32, len(ids))
     wrong = np.flatnonzero(computed != checks.to_numpy())
     if len(wrong):
-        raise _damaged(ids[int(wrong[0])], what)
+        raise damaged(ids[int(wrong[0])], what)
 
 
 def _total(rows: pa.Table) -> int:
     return int(rows["vector_check"].to_numpy().sum(dtype=np.uint64))
-
-
-def _damaged(id_: bytes, what: str) -> FormatError:
-    shown = encode(decode(id_)).decode("utf-8", "backslashreplace")
-    return FormatError(f"the {what} of {shown!r} is damaged")

@@ -3,13 +3,15 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from vit4icd.collection.features import FEATURE_COLUMNS, features_in, in_parts
 from vit4icd.collection.memory import Held, Memory
 from vit4icd.collection.pictures import Pictures, sha256_of
-from vit4icd.collection.rows import RECORD_COLUMNS, Record, features_in, records_in
+from vit4icd.collection.rows import RECORD_COLUMNS, Record, records_in
 from vit4icd.collection.scale import Scale
 from vit4icd.collection.views import n_views, views_of
 from vit4icd.describer import OnnxDescriber, available_threads
@@ -23,7 +25,7 @@ from vit4icd.thresholds import Threshold
 
 __all__ = ["Answer", "Searching"]
 
-_TRIED = 10  # candidates of each query that a proof is tried for
+_TRIED, _MOST_TRIED = 10, 50  # of each query's nearest: as many as k, but not fewer or more
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +37,9 @@ class Answer:
     """References from the threshold on, or proven: the best first."""
     nearest: Match | None = None
     """The best reference, a match or not; None where the collection is empty."""
+    untried: tuple[str, ...] = ()
+    """References that no proof could be tried for, though it was asked for: their local features
+    are missing or cannot be read."""
     skipped: Skipped | None = None
     """Why the query could not be searched, if it could not."""
 
@@ -68,6 +73,11 @@ class Searching:
     def __post_init__(self) -> None:
         if self.k < 1:
             raise ConfigError(f"at least 1 match must be asked for, not {self.k}")
+
+    @property
+    def _n_tried(self) -> int:
+        """How many of a query's nearest references a proof is tried for."""
+        return min(max(self.k, _TRIED), _MOST_TRIED) if self.verify else 0
 
     def over(
         self,
@@ -116,7 +126,7 @@ class Searching:
         queries = [item for item in batch if isinstance(item, Described)]
         candidates = self._candidates(queries, held, scale)
         known = self._known({found.row for of_query in candidates for found in of_query}, held)
-        proofs = _proofs([query.rest for query in queries], candidates, known)
+        proofs = self._proofs([query.rest for query in queries], candidates, known)
         answers = iter(
             [
                 self._judged(query.rest, of_query, known, tried, scale, threshold)
@@ -136,7 +146,7 @@ class Searching:
         if not queries or not len(held):
             return [[] for _ in queries]
         vectors = np.concatenate([query.vectors for query in queries])
-        bias, depth = scale.bias(vectors), max(self.k, _TRIED * self.verify)
+        bias, depth = scale.bias(vectors), max(self.k, self._n_tried)
         similarities, rows = held.nearest(vectors, depth)
         name = dict(zip(rows.ravel().tolist(), held.names(rows.ravel()), strict=True))
         found, first = [], 0
@@ -160,14 +170,39 @@ class Searching:
         """Return what judging needs of these references, by id."""
         if not rows:
             return {}
-        columns = [*RECORD_COLUMNS, *["features", "features_check"] * self.verify]
-        table = held.read(np.array(list(rows), np.int64), columns)
-        features = features_in(table) if self.verify else {}
+        features: dict[str, LocalFeatures] = {}
+        if self.verify:
+            for part in in_parts(partial(held.read, columns=FEATURE_COLUMNS), sorted(rows)):
+                features |= features_in(part).readable
         return {
-            record.id: _Reference(record, None if data is None else LocalFeatures.from_bytes(data))
-            for record in records_in(table)
-            for data in (features.get(record.id),)
+            record.id: _Reference(record, features.get(record.id))
+            for record in records_in(held.read(sorted(rows), RECORD_COLUMNS))
         }
+
+    def _proofs(
+        self,
+        queries: Sequence["_Query"],
+        candidates: Sequence[Sequence["_Candidate"]],
+        known: Mapping[str, "_Reference"],
+    ) -> list[dict[str, Overlap | None]]:
+        """Try to prove each query's nearest candidates; say by reference what came out.
+
+        What has no local features that can be read is not among the outcome.
+        """
+        tried = [
+            (row, query.features, candidate.reference, features)
+            for row, (query, of_query) in enumerate(zip(queries, candidates, strict=True))
+            for candidate in of_query[: self._n_tried]
+            if query.features is not None
+            and candidate.reference in known
+            and (features := known[candidate.reference].features) is not None
+        ]
+        proofs: list[dict[str, Overlap | None]] = [{} for _ in queries]
+        with ThreadPoolExecutor(available_threads(), "prove") as pool:
+            found = pool.map(lambda one: find_overlap(one[1], one[3]), tried)
+            for (row, _, reference, _), overlap in zip(tried, found, strict=True):
+                proofs[row][reference] = overlap
+        return proofs
 
     def _judged(
         self,
@@ -189,8 +224,12 @@ class Searching:
             for match in found
             if match.score >= threshold or match.overlap is not None or match.verdict == "exact"
         ]
+        tried = [candidate.reference for candidate in candidates[: self._n_tried]]
         return Answer(
-            query=query.name, matches=tuple(kept[: self.k]), nearest=found[0] if found else None
+            query=query.name,
+            matches=tuple(kept[: self.k]),
+            nearest=found[0] if found else None,
+            untried=tuple(name for name in tried if name in known and name not in proofs),
         )
 
 
@@ -222,31 +261,6 @@ def _to_json(match: Match) -> dict[str, Any]:
 class _Reference:
     record: Record
     features: LocalFeatures | None
-
-
-def _proofs(
-    queries: Sequence[_Query],
-    candidates: Sequence[Sequence[_Candidate]],
-    known: Mapping[str, _Reference],
-) -> list[dict[str, Overlap | None]]:
-    """Try to prove each query's nearest candidates, side by side; say by reference what came out.
-
-    What has no local features is not tried, and is not among the outcome.
-    """
-    tried = [
-        (row, query.features, candidate.reference, features)
-        for row, (query, of_query) in enumerate(zip(queries, candidates, strict=True))
-        for candidate in of_query[:_TRIED]
-        if query.features is not None
-        and candidate.reference in known
-        and (features := known[candidate.reference].features) is not None
-    ]
-    proofs: list[dict[str, Overlap | None]] = [{} for _ in queries]
-    with ThreadPoolExecutor(available_threads(), "prove") as pool:
-        found = pool.map(lambda one: find_overlap(one[1], one[3]), tried)
-        for (row, _, reference, _), overlap in zip(tried, found, strict=True):
-            proofs[row][reference] = overlap
-    return proofs
 
 
 def _match(

@@ -13,7 +13,7 @@ from vit4icd.overlap.codes import N_BYTES, decode, encode
 
 __all__ = ["LocalFeatures", "local_features"]
 
-_FORMAT = 1
+_FORMAT = 2  # 1 held whole SIFT descriptors and a thumbnail of plain pixels
 _SIZE = 400  # pixels of the long side at which features are taken
 _N_FOUND = 1_500  # features looked for, of which ...
 _N_KEPT = 800  # ... so many are kept of a query, and ...
@@ -80,6 +80,11 @@ class LocalFeatures:
         parts = np.array(head, "<u4"), places, codes
         return b"".join(part.tobytes() for part in parts) + self.thumbnail
 
+    @staticmethod
+    def suits(data: bytes) -> bool:
+        """Return whether bytes that are whole are of the format that :meth:`from_bytes` reads."""
+        return _head(data)[0] == _FORMAT
+
     @classmethod
     def from_bytes(cls, data: bytes) -> "LocalFeatures":
         """Read what :meth:`to_bytes` gave.
@@ -87,14 +92,13 @@ class LocalFeatures:
         Raises:
             FormatError: cut, damaged, or written by another version.
         """
-        head = np.frombuffer(data[:_HEAD].ljust(_HEAD, b"\0"), "<u4").tolist()
-        version, width, height, n_features, n_thumbnail = head
+        version, width, height, n_features, n_thumbnail = _head(data)
         codes, thumbnail = _HEAD + 4 * n_features, _HEAD + (4 + N_BYTES) * n_features
         fits = version == _FORMAT and len(data) == thumbnail + n_thumbnail and width and height
         if not fits or _decoded(data[thumbnail:]) is None:
             raise FormatError(
                 f"{len(data)} bytes (format {version}) are not local features as this version "
-                "writes them; add the picture again"
+                f"writes them (format {_FORMAT}); add the picture again"
             )
         return cls(
             width=width,
@@ -103,6 +107,11 @@ class LocalFeatures:
             codes=np.frombuffer(data[codes:thumbnail], np.uint8).reshape(-1, N_BYTES),
             thumbnail=data[thumbnail:],
         )
+
+
+def _head(data: bytes) -> list[int]:
+    numbers: list[int] = np.frombuffer(data[:_HEAD].ljust(_HEAD, b"\0"), "<u4").tolist()
+    return numbers
 
 
 def local_features(image: Picture) -> LocalFeatures:
