@@ -1,11 +1,28 @@
 """Adding pictures: what becomes of those that are met more than once."""
 
+import os
+import shutil
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import make_model, make_pictures
 from vit4icd.collection import Collection, adding
+from vit4icd.collection.pictures import Pictures
+from vit4icd.collection.table import Table
+from vit4icd.describer import OnnxDescriber, load_describer
+
+
+@pytest.fixture
+def describer(model: Path) -> OnnxDescriber:
+    return load_describer(model, n_threads=1)
+
+
+def _made_at(folder: Path, age_s: float) -> None:
+    when = time.time() - age_s
+    for path in folder.iterdir():
+        os.utime(path, (when, when))
 
 
 def test_counts_the_same_content_once_even_over_commits(
@@ -18,3 +35,50 @@ def test_counts_the_same_content_once_even_over_commits(
     collection = Collection.create(tmp_path / "collection", model=make_model(tmp_path / "model"))
     summary = collection.add([path.parent for path in paths[:1]], id_from="sha256", features=False)
     assert (summary.n_added, summary.n_unchanged, len(collection)) == (6, 6, 6)
+
+
+def test_reads_files_again_only_once_when_they_look_new(
+    describer: OnnxDescriber, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vit4icd.collection.pictures._SETTLED_NS", 0)
+    monkeypatch.setattr(adding, "_COMMIT_ROWS", 8)
+    collection = Collection.create(tmp_path / "collection", describer=describer)
+    collection.add(pictures, id_from="name", metadata={"owner": "me"})
+    before, descriptors = collection.list(), collection.descriptors()
+    _made_at(pictures, age_s=60)
+    version = collection.version
+    assert collection.add(pictures, id_from="name").n_unchanged == 20
+    assert 1 <= collection.version - version <= 3  # one commit for eight files or more
+    assert collection.verify().problems == ()
+    again = collection.descriptors()
+    order = [again.ids.index(id_) for id_ in descriptors.ids]
+    assert (again.vectors[order] == descriptors.vectors).all()
+    assert [record.to_json() for record in collection.list()] == [one.to_json() for one in before]
+    version, read = collection.version, []
+    monkeypatch.setattr(Pictures, "read", lambda pictures, row: read.append(row))
+    assert collection.add(pictures, id_from="name").n_unchanged == 20
+    assert (collection.version, read) == (version, [])
+
+
+def test_keeps_what_others_wrote_when_it_renews_stamps(
+    describer: OnnxDescriber, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = Collection.create(tmp_path / "collection", describer=describer)
+    collection.add(pictures, id_from="name")
+    _made_at(pictures, age_s=60)
+    renew = Table.restamp
+
+    def late(table: Table, records: list[object]) -> None:
+        shutil.copy(pictures / "001.jpg", tmp_path / "000.jpg")
+        collection.add(tmp_path / "000.jpg", id_from="name")
+        collection.remove(["002.jpg"])
+        monkeypatch.setattr(Table, "restamp", renew)
+        renew(table, records)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("vit4icd.collection.pictures._SETTLED_NS", 0)
+    monkeypatch.setattr(Table, "restamp", late)
+    assert collection.add(pictures, id_from="name").n_unchanged == 20
+    assert collection.get("000.jpg").sha256 == collection.get("001.jpg").sha256
+    assert "002.jpg" not in collection
+    assert collection.verify().problems == ()
+    assert len(collection) == 19

@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import Literal
 
 import numpy as np
 
@@ -25,6 +26,8 @@ __all__ = ["AddProgress", "AddSummary", "Adding"]
 _LOOK_UP = 4_096  # pictures that are looked up in the table at a time
 _COMMIT_ROWS, _COMMIT_S = 256, 3.0  # rows, or seconds of work, that one commit holds
 _COMPACT_EVERY = 32  # commits
+
+_Fate = Literal["added", "updated", "unchanged", "touched"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,12 +139,14 @@ class Adding:
         wanted, stamp = self.metadata[row], self.pictures.stamp(row)
         before = known.get(self.ids[row]) if self.ids is not None else None
         if before and stamp == before.record.stamp != "" and before.suits(wanted, self.features):
-            return self._unchanged(before.record)
+            return self._as_before(before.record, "unchanged")
         source = self.pictures.read(row)
         sha256 = sha256_of(source)
         before = known.get(self.ids[row] if self.ids is not None else sha256)
         if before and sha256 == before.record.sha256 and before.suits(wanted, self.features):
-            return self._unchanged(before.record)
+            is_touched = self.ids is not None and stamp not in ("", before.record.stamp)
+            record = replace(before.record, stamp=stamp) if is_touched else before.record
+            return self._as_before(record, "touched" if is_touched else "unchanged")
         image = self._image(source)
         width, height = _size(source, image)
         record = Record(
@@ -165,9 +170,9 @@ class Adding:
             raise ImageError("image_too_plain", f"{reason}: it would match everything like it")
         return image
 
-    def _unchanged(self, record: Record) -> "Prepared[_Found]":
+    def _as_before(self, record: Record, fate: "_Fate") -> "Prepared[_Found]":
         size = self.describer.preprocessing.image_size
-        return Prepared(np.empty((0, 3, size, size), np.float32), _Found(record, None, "unchanged"))
+        return Prepared(np.empty((0, 3, size, size), np.float32), _Found(record, None, fate))
 
 
 def _size(source: Source, image: np.ndarray) -> tuple[int, int]:
@@ -197,14 +202,15 @@ class _Found:
 
     record: Record
     features: bytes | None
-    fate: str
+    fate: _Fate
+    """touched: the same content in a file that looks new; its stamp is what changes."""
 
 
 @dataclass(slots=True)
 class _Tally:
     """What became of the pictures so far."""
 
-    fates: dict[str, int] = field(default_factory=dict)
+    fates: dict[_Fate, int] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
 
     def take(self, item: Described[_Found] | Skipped, writer: "_Writer") -> None:
@@ -212,7 +218,10 @@ class _Tally:
             self.skipped.append(item)
             return
         found, fate = item.rest, item.rest.fate
-        if fate != "unchanged" and not writer.add(
+        if fate == "touched":
+            writer.touch(found.record)
+            fate = "unchanged"
+        elif fate != "unchanged" and not writer.add(
             Row(record=found.record, vector=item.vectors[0], features=found.features)
         ):
             fate = "unchanged"  # the same content, met twice
@@ -243,6 +252,7 @@ class _Writer:
     def __init__(self, table: Table) -> None:
         self._table = table
         self._rows: dict[str, Row] = {}
+        self._touched: list[Record] = []
         self._taken: set[str] = set()
         self._stored: list[str] = []
         self._began, self._n_commits = time.monotonic(), 0
@@ -255,8 +265,13 @@ class _Writer:
         self._rows[row.record.id] = row
         return True
 
+    def touch(self, record: Record) -> None:
+        """Take the new stamp of a row that is there, so that its file need not be read again."""
+        self._touched.append(record)
+
     def flush_if_due(self) -> None:
-        if len(self._rows) >= _COMMIT_ROWS or time.monotonic() - self._began > _COMMIT_S:
+        n_waiting = max(len(self._rows), len(self._touched))
+        if n_waiting >= _COMMIT_ROWS or time.monotonic() - self._began > _COMMIT_S:
             self.flush()
 
     def flush(self) -> None:
@@ -265,10 +280,17 @@ class _Writer:
             self._table.upsert(to_table(list(self._rows.values()), self._table.schema))
             self._stored.extend(self._rows)
             self._rows.clear()
-            self._n_commits += 1
-            if self._n_commits % _COMPACT_EVERY == 0:
-                self._table.compact()
+            self._count()
+        if self._touched:
+            self._table.restamp(self._touched)
+            self._touched.clear()
+            self._count()
         self._began = time.monotonic()
+
+    def _count(self) -> None:
+        self._n_commits += 1
+        if self._n_commits % _COMPACT_EVERY == 0:
+            self._table.compact()
 
     def pop_stored(self) -> tuple[str, ...]:
         """Return the ids stored since it was asked last."""

@@ -23,6 +23,7 @@ from vit4icd.types import DescriptorSet
 __all__ = ["Collection", "Info"]
 
 _DELETED = 500  # ids removed by one commit
+_LOOKED_UP = 4_096  # ids looked up by one reading
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -297,6 +298,14 @@ class Collection:
         if not found or not id_:
             raise DataError(f"the collection {self.uri} has no picture {id_!r}")
         return found[0]
+
+    def find(self, ids: Iterable[str]) -> dict[str, Record]:
+        """Return what is known of these pictures, by id; those that are not there are left out."""
+        names, found = sorted({encode(id_) for id_ in ids} - {b""}), dict[str, Record]()
+        for start in range(0, len(names), _LOOKED_UP):
+            part = self._table.find(names[start : start + _LOOKED_UP], RECORD_COLUMNS)
+            found |= {record.id: record for record in records_in(part)}
+        return found
 
     def list(self, *, after: str | None = None, limit: int = 1_000) -> list[Record]:
         """Return the next records after an id, in the order of the ids' bytes."""

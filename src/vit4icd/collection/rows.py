@@ -4,7 +4,7 @@ import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -32,6 +32,7 @@ __all__ = [
     "pictures_in",
     "places_in",
     "records_in",
+    "restamped",
     "schema_of",
     "seal_in",
     "sealed",
@@ -188,6 +189,27 @@ def to_table(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
         for field, column in ((field, columns[field.name]) for field in schema)
     ]
     return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def restamped(table: pa.Table, records: Mapping[str, Record]) -> pa.Table:
+    """Return whole rows with the stamps of these records, where the content is still the same.
+
+    Raises:
+        FormatError: a row that is not what was written.
+    """
+    stored = records_in(table)
+    rows = [row for row, old in enumerate(stored) if old.sha256 == records[old.id].sha256]
+    fresh = [replace(stored[row], stamp=records[stored[row].id].stamp) for row in rows]
+    columns: dict[str, list[Any]] = {
+        "stamp": [encode(record.stamp) for record in fresh],
+        "record_check": [_record_check(record) for record in fresh],
+    }
+    table = table.take(rows) if rows else table.slice(0, 0)
+    for name, values in columns.items():
+        field = table.schema.field(name)
+        place = table.schema.get_field_index(name)
+        table = table.set_column(place, field, pa.array(values, field.type))
+    return table
 
 
 def sealed(rows: pa.Table, seal: Seal, schema: pa.Schema) -> pa.Table:

@@ -19,7 +19,10 @@ import pyarrow.compute as pc
 from vit4icd.collection.rows import (
     RECORD_COLUMNS,
     SEAL_ID,
+    Record,
     Seal,
+    encode,
+    restamped,
     schema_of,
     seal_in,
     sealed,
@@ -168,9 +171,21 @@ class Table:
 
         def commit(data: lance.LanceDataset) -> int:
             replaced = self._checks(data, ids)
-            seal = self.seal(data).plus(replaced, -1).plus(checks)
-            merge = data.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
-            merge.conflict_retries(0).execute(sealed(rows, seal, self.schema))
+            self._merge(data, rows, self.seal(data).plus(replaced, -1).plus(checks))
+            return len(rows)
+
+        self._committed(commit)
+
+    def restamp(self, records: Sequence[Record]) -> None:
+        """Give rows the stamps of these records, unless their content changed meanwhile."""
+        by_id = {record.id: record for record in records}
+        ids = [*map(encode, by_id)]
+
+        def commit(data: lance.LanceDataset) -> int:
+            found = self._read(data, self.schema.names, filter=pc.field("id").isin(ids))
+            rows = restamped(found.cast(self.schema), by_id)
+            if len(rows):
+                self._merge(data, rows, self.seal(data))
             return len(rows)
 
         self._committed(commit)
@@ -252,6 +267,10 @@ class Table:
     def _read(self, data: lance.LanceDataset, columns: Sequence[str], **options: Any) -> pa.Table:
         with explained(self.uri, "read"):
             return data.scanner(columns=list(columns), **options).to_table()
+
+    def _merge(self, data: lance.LanceDataset, rows: pa.Table, seal: Seal) -> None:
+        merge = data.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
+        merge.conflict_retries(0).execute(sealed(rows, seal, self.schema))
 
     def _checks(self, data: lance.LanceDataset, ids: Sequence[bytes]) -> list[int]:
         found = self._read(data, ["vector_check"], filter=pc.field("id").isin(list(ids)))
