@@ -222,11 +222,11 @@ def test_goes_through_the_queue_by_keys_and_threshold(start: Starter, page: Page
     page.locator("nav a[data-view=queue]").click()
     rows = page.locator("#list button")
     expect(rows).to_have_count(3)
-    expect(page.locator("#live")).to_contain_text("3 of 3 matches")
+    expect(page.locator("#live")).to_contain_text("3 of 3 pairs")
     for least in ("50", "99"):
         page.locator("#least").fill(least)
         shown = rows.count()
-        expect(page.locator("#live")).to_contain_text(f"{shown} of 3 matches")
+        expect(page.locator("#live")).to_contain_text(f"{shown} of 3 pairs")
     page.locator("#least").fill("0")
     page.keyboard.press("?")
     expect(page.locator("#legend")).to_be_visible()
@@ -242,6 +242,28 @@ def test_goes_through_the_queue_by_keys_and_threshold(start: Starter, page: Page
     with page.expect_download() as download:
         page.get_by_role("link", name="Export CSV").click()
     assert "never" in download.value.path().read_text()
+
+
+def test_judges_duplicates_in_the_same_queue(start: Starter, page: Page) -> None:
+    _open(page, start())
+    page.locator("nav a[data-view=queue]").click()
+    expect(page.locator("#queue-empty")).to_be_visible()
+    page.get_by_role("button", name="Find duplicates").click()
+    rows = page.locator("#list button")
+    expect(rows).to_have_count(1)  # again.jpg and nuthatch.jpg
+    expect(page.locator("#live")).to_have_text("1 group, 1 to judge.")
+    expect(page.locator("#kind")).to_have_value("group")
+    expect(rows).to_contain_text("of 2")
+    expect(page.locator(".facts-list")).to_contain_text("of the largest")
+    for key, polygons in (("o", 1), ("b", 2)):
+        page.keyboard.press(key)
+        expect(page.locator(".stage polygon:not(.under)")).to_have_count(polygons)
+    page.keyboard.press("r")
+    expect(page.locator("#queue-count")).to_be_hidden()
+    expect(rows).to_contain_text("rejected")
+    page.get_by_role("button", name="Find duplicates").click()
+    expect(page.locator("#live")).to_contain_text("No duplicates among 5 pictures")
+    expect(page.locator("#queue-empty")).to_be_visible()
 
 
 def test_shows_nasty_names_as_text(start: Starter, page: Page) -> None:

@@ -13,7 +13,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.service.conftest import Serving, search, until
+from vit4icd.service import database
 from vit4icd.service.database import Database
+from vit4icd.service.findings import Findings
 from vit4icd.service.jobs import Job, Jobs
 from vit4icd.service.library import Added, Adding, New
 from vit4icd.service.uploads import Limits
@@ -223,18 +225,24 @@ def test_refuses_a_member_that_is_too_large(serving: Serving, pictures: list[Pat
         assert job["skipped"][0]["message"] == message
 
 
-def test_reads_jobs_of_the_first_format(tmp_path: Path) -> None:
+def test_reads_files_of_the_first_format(tmp_path: Path) -> None:
     path = tmp_path / "review.sqlite"
-    Database(path).close()
     with sqlite3.connect(path) as connection:
-        for column in ("owner", "beat"):
-            connection.execute(f"ALTER TABLE jobs DROP COLUMN {column}")
+        connection.executescript(database._SCHEMA_1)
         connection.execute("INSERT INTO jobs VALUES ('a', 'now', 'running', 'mine', '{}')")
+        for id_, level in (("low", 0.2), ("high", 0.9)):
+            row = (id_, "now", "undecided", "mine", "q r", "q", "r", level, "{}")
+            connection.execute("INSERT INTO findings VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
         connection.execute("PRAGMA user_version = 1")
     connection.close()
-    database = Database(path)
-    assert database.read("SELECT id, owner, beat FROM jobs") == [("a", "", 0.0)]
-    database.close()
+    opened = Database(path)
+    assert opened.read("SELECT id, owner, beat FROM jobs") == [("a", "", 0.0)]
+    queue = Findings(opened).queue("undecided", kind="search")
+    assert [(found.id, found.kind) for found in queue.findings] == [
+        ("high", "search"),
+        ("low", "search"),
+    ]
+    opened.close()
 
 
 def test_clears_away_what_a_kill_left_of_an_upload(serving: Serving, tmp_path: Path) -> None:

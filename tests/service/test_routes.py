@@ -112,16 +112,6 @@ def test_compares_two_uploads(client: TestClient, pictures: list[Path]) -> None:
     assert (lone.status_code, lone.json()["code"]) == (400, "invalid_request")
 
 
-def test_groups_copies_within_the_collection(filled: TestClient, pictures: list[Path]) -> None:
-    path = "/v1/collections/mine/groups"
-    assert filled.get(path, params={"threshold": "0.9999"}).json()["groups"] == []
-    add(filled, pictures[4].read_bytes(), "again.jpg")
-    found = filled.get(path, params={"threshold": "0.9999"}).json()
-    assert found["groups"] == [["004.jpg", "again.jpg"]] or found["groups"] == [
-        ["again.jpg", "004.jpg"]
-    ]
-
-
 @pytest.mark.parametrize(
     ("data", "status", "code"),
     [

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from vit4icd.collection import Record
 from vit4icd.matches import Match, Verdict
 from vit4icd.service.decisions import Decision, Verb
-from vit4icd.service.findings import State
+from vit4icd.service.findings import Kind, State
 from vit4icd.service.handles import handle_of_reference
 from vit4icd.storage import name_fields
 
@@ -21,6 +21,7 @@ __all__ = [
     "DecisionBody",
     "DecisionsAnswer",
     "FindingBody",
+    "GroupBody",
     "GroupsAnswer",
     "ImageAnswer",
     "ImageBody",
@@ -30,6 +31,7 @@ __all__ = [
     "ProblemBody",
     "QueryBody",
     "QueueAnswer",
+    "QueuedAnswer",
     "RemoveAnswer",
     "RestAnswer",
     "SearchAnswer",
@@ -179,6 +181,15 @@ class GroupsAnswer(BaseModel):
     next: int | None = Field(description="Give it as 'after' for the next page.")
 
 
+class QueuedAnswer(BaseModel):
+    """What of the groups of a collection was put into the queue."""
+
+    basis: Basis
+    n_groups: int
+    n_queued: int = Field(description="Pairs: the largest picture of a group with each other one.")
+    n_left: int = Field(description="Pairs beyond the limit; judge some, and ask again.")
+
+
 class JobAnswer(BaseModel):
     """A bulk addition, and how far it is."""
 
@@ -203,16 +214,27 @@ class RestAnswer(BaseModel):
     result: list[Any]
 
 
+class GroupBody(BaseModel):
+    """The group of copies that a pair belongs to."""
+
+    id: str
+    n_images: int
+
+
 class FindingBody(BaseModel):
-    """A match that waits for judgement, or had it."""
+    """A pair that waits for judgement, or had it."""
 
     id: str
     at: str
     state: State
     collection: str
     level: float
+    kind: Kind = Field(
+        description="search: a query and a match; group: two pictures of the collection itself."
+    )
     query: QueryBody
     match: MatchBody
+    group: GroupBody | None = None
 
 
 class QueueAnswer(BaseModel):

@@ -18,7 +18,7 @@ from vit4icd.service import pages
 from vit4icd.service.access import Guard
 from vit4icd.service.policy import Policy
 from vit4icd.service.problems import Problem, problem_of, respond
-from vit4icd.service.routes import bulk, health, images, rest, review, search
+from vit4icd.service.routes import bulk, groups, health, images, rest, review, search
 from vit4icd.service.state import ServiceConfig, State
 
 __all__ = ["create_app"]
@@ -45,7 +45,7 @@ def create_app(config: ServiceConfig, describer: OnnxDescriber) -> FastAPI:
         docs_url=None, redoc_url=None,
     )  # fmt: skip
     app.state.service = state
-    for routes in (images, search, bulk, review, rest, health, pages):
+    for routes in (images, search, groups, bulk, review, rest, health, pages):
         app.include_router(routes.router)
     app.add_middleware(Guard, access=state.access)
     app.add_middleware(Policy, metrics=state.metrics)

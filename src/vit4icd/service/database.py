@@ -61,7 +61,14 @@ _SCHEMA_2 = """
 ALTER TABLE jobs ADD COLUMN owner TEXT NOT NULL DEFAULT '';
 ALTER TABLE jobs ADD COLUMN beat REAL NOT NULL DEFAULT 0;
 """
-_STEPS = (_SCHEMA_1, _SCHEMA_2)  # each makes a file of the version before one of the next
+_SCHEMA_3 = """
+ALTER TABLE findings ADD COLUMN kind TEXT NOT NULL DEFAULT 'search';
+ALTER TABLE findings ADD COLUMN place TEXT NOT NULL DEFAULT '';
+UPDATE findings SET place = printf('%012.9f %s', 10 - level, id);
+DROP INDEX findings_by_level;
+CREATE INDEX findings_by_place ON findings (state, place);
+"""
+_STEPS = (_SCHEMA_1, _SCHEMA_2, _SCHEMA_3)  # each makes of a file one of the next version
 _VERSION = len(_STEPS)
 
 

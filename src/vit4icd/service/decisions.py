@@ -99,6 +99,14 @@ class Decisions:
         )
         return frozenset(query if reference == picture else reference for query, reference in rows)
 
+    def pairs(self) -> Mapping[str, Verb]:
+        """Return the pairs that were judged, as :func:`pair_of` names them, and how."""
+        rows = self._database.read(
+            "SELECT pair, kind FROM decisions "  # noqa: S608 - constants only
+            f"WHERE query != '' AND kind != 'undo' AND {_IS_LAST}"
+        )
+        return dict(rows)
+
     def never(self) -> frozenset[str]:
         """Return the pictures that must not match anything."""
         rows = self._database.read(

@@ -1,18 +1,21 @@
 """Groups of copies within one collection, from its descriptors alone; it proves none."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float32
 
 from vit4icd.groups import Strictness, group_pairs
 from vit4icd.scores import ScoreNormalisation, normalise
 from vit4icd.search import self_pairs
+from vit4icd.service.decisions import Decisions, pair_of
 from vit4icd.service.library import Shelf
 from vit4icd.service.problems import Problem
 from vit4icd.thresholds import Threshold
+from vit4icd.types import DescriptorSet, Pairs
 
-__all__ = ["MAX_IMAGES", "Grouping", "Groups"]
+__all__ = ["MAX_IMAGES", "Grouping", "Groups", "Link"]
 
 MAX_IMAGES = 200_000
 """Pictures of the largest collection that is grouped within one request."""
@@ -21,20 +24,32 @@ _MAX_PAIRS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
+class Link:
+    """How alike two pictures of a group are."""
+
+    similarity: float
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Groups:
     """Groups of ids, and the score from which on two are linked."""
 
     groups: Sequence[Sequence[str]]
+    links: Mapping[frozenset[str], Link]
+    """Of two ids within one group, as far as they are linked themselves."""
     threshold: float
+    n_images: int
 
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
-    """The groups of one collection."""
+    """The groups of one collection; pairs that were rejected, and what never matches, link none."""
 
     shelf: Shelf
+    decisions: Decisions
     threshold: Threshold
-    strictness: Strictness
+    strictness: Strictness = "clique"
 
     def run(self, items: Sequence[None]) -> list[Groups | Exception]:
         """Group once, for all who ask."""
@@ -47,14 +62,56 @@ class Grouping:
                 "invalid_option",
                 f"{len(descriptors)} pictures are more than {MAX_IMAGES}; use: vit4icd dedup",
             )
-        threshold = self.shelf.least_score(self.threshold)
+        threshold, bias = self.shelf.least_score(self.threshold), self._bias(descriptors)
+        pairs = self._undenied(
+            self_pairs(descriptors, threshold=threshold, bias=bias, max_pairs=_MAX_PAIRS)
+        )
+        groups = group_pairs(descriptors.ids, pairs, strictness=self.strictness)
+        return Groups(
+            groups=groups,
+            links=_links(groups, pairs, dict(zip(descriptors.ids, bias.tolist(), strict=True))),
+            threshold=threshold,
+            n_images=len(descriptors),
+        )
+
+    def _bias(self, descriptors: DescriptorSet) -> Float32[np.ndarray, " image"]:
         describer = self.shelf.collection.describer
         background, calibration = describer.background, describer.calibration
-        bias = np.zeros(len(descriptors), np.float32)
-        if background is not None and calibration is not None and len(descriptors):
-            config = ScoreNormalisation(
-                factor=calibration.factor, neighbours=calibration.neighbours
-            )
-            bias = normalise(descriptors, background, config=config).bias
-        pairs = self_pairs(descriptors, threshold=threshold, bias=bias, max_pairs=_MAX_PAIRS)
-        return Groups(group_pairs(descriptors.ids, pairs, strictness=self.strictness), threshold)
+        if background is None or calibration is None or not len(descriptors):
+            return np.zeros(len(descriptors), np.float32)
+        config = ScoreNormalisation(factor=calibration.factor, neighbours=calibration.neighbours)
+        return normalise(descriptors, background, config=config).bias
+
+    def _undenied(self, pairs: Pairs) -> Pairs:
+        """Return the pairs that nobody said to be no copies."""
+        judged, never = self.decisions.pairs(), self.decisions.never()
+        rejected = {pair for pair, verb in judged.items() if verb == "reject"}
+        if not rejected and not never:
+            return pairs
+        known = self.shelf.collection.find({*pairs.queries, *pairs.references})
+        sha256 = {id_: record.sha256 for id_, record in known.items()}
+
+        def is_denied(query: str, reference: str) -> bool:
+            both = sha256.get(query, ""), sha256.get(reference, "")
+            return pair_of(*both) in rejected or not never.isdisjoint(both)
+
+        names = zip(pairs.queries, pairs.references, strict=True)
+        rows = [row for row, both in enumerate(names) if not is_denied(*both)]
+        return Pairs(
+            queries=[pairs.queries[row] for row in rows],
+            references=[pairs.references[row] for row in rows],
+            scores=pairs.scores[rows],
+        )
+
+
+def _links(
+    groups: Sequence[Sequence[str]], pairs: Pairs, bias: Mapping[str, float]
+) -> dict[frozenset[str], Link]:
+    group_of = {id_: number for number, group in enumerate(groups) for id_ in group}
+    return {
+        frozenset((query, reference)): Link(score - min(bias[query], bias[reference]), score)
+        for query, reference, score in zip(
+            pairs.queries, pairs.references, pairs.scores.tolist(), strict=True
+        )
+        if group_of.get(query, -1) == group_of.get(reference, -2)
+    }

@@ -1,8 +1,8 @@
-"""Matches that wait for somebody's judgement, kept until they are judged; it judges none."""
+"""Pairs that wait for somebody's judgement, kept until they are judged; it judges none."""
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -12,17 +12,19 @@ import numpy as np
 from vit4icd.service.database import Database
 from vit4icd.service.decisions import pair_of, state_of
 
-__all__ = ["Finding", "Findings", "Queue", "State", "finding_id"]
+__all__ = ["Finding", "Findings", "Kind", "Queue", "State", "finding_id", "place_of"]
 
 State = Literal["undecided", "accepted", "rejected", "never"]
+Kind = Literal["search", "group"]
+"""search: a query's match; group: two pictures of one group of copies within a collection."""
 
 _BINS = 100  # of the histogram that a threshold's live count is read from
-_COLUMNS = "id, at, state, collection, query, reference, level, fields"
+_COLUMNS = "id, at, state, collection, query, reference, level, kind, place, fields"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """A match with what is needed to show it."""
+    """A pair with what is needed to show it."""
 
     id: str
     collection: str
@@ -30,8 +32,11 @@ class Finding:
     reference: str
     """SHA-256 of the contents."""
     level: float
-    """What the queue is sorted by: the probability, or the score of a model without any."""
+    """The probability, or the score of a model without any."""
     fields: Mapping[str, Any]
+    kind: Kind = "search"
+    place: str = ""
+    """In the queue; see :func:`place_of`."""
     state: State = "undecided"
     at: str = ""
 
@@ -43,6 +48,7 @@ class Finding:
             "state": self.state,
             "collection": self.collection,
             "level": self.level,
+            "kind": self.kind,
             **self.fields,
         }
 
@@ -60,10 +66,20 @@ class Queue:
 
 
 class Findings:
-    """The table of findings."""
+    """The table of findings.
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    Of more than ``keep`` undecided ones the oldest are forgotten; ``on_forgotten`` is told their
+    queries.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        keep: int = 20_000,
+        on_forgotten: Callable[[str], None] = lambda query: None,
+    ) -> None:
+        self._database, self._keep, self._on_forgotten = database, keep, on_forgotten
 
     def put(self, findings: Iterable[Finding]) -> list[Finding]:
         """Keep findings, in place of earlier ones of the same pairs; return them as they stand."""
@@ -73,16 +89,20 @@ class Findings:
             for finding in findings:
                 pair = pair_of(finding.query, finding.reference)
                 state = state_of(connection, pair, finding.reference)
+                place = finding.place or place_of(finding.level, finding.id)
                 connection.execute(
                     "INSERT OR REPLACE INTO findings "
-                    "(id, at, state, collection, pair, query, reference, level, fields) "
-                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    "(id, at, state, collection, pair, query, reference, level, kind, place, "
+                    "fields) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (
                         finding.id, at, state, finding.collection, pair, finding.query,
-                        finding.reference, finding.level, json.dumps(dict(finding.fields)),
+                        finding.reference, finding.level, finding.kind, place,
+                        json.dumps(dict(finding.fields)),
                     ),
                 )  # fmt: skip
                 kept.append(finding.id)
+        if kept:
+            self._prune()
         return [found for id_ in kept if (found := self.get(id_)) is not None]
 
     def get(self, id_: str) -> Finding | None:
@@ -91,33 +111,38 @@ class Findings:
         return _finding(rows[0]) if rows else None
 
     def queue(
-        self, state: State, *, after: tuple[float, str] | None = None, limit: int = 100
+        self, state: State, *, kind: Kind | None = None, after: str = "", limit: int = 100
     ) -> Queue:
-        """Return the next findings of a state, the highest level first, after one of them."""
-        level, id_ = after or (float("inf"), "")
+        """Return the next findings of a state after a place, the highest level first.
+
+        The pairs of one group stand together.
+        """
+        which, values = "state = ?", [state]
+        if kind is not None:
+            which, values = f"{which} AND kind = ?", [state, kind]
         rows = self._database.read(
-            f"SELECT {_COLUMNS} FROM findings WHERE state = ? "  # noqa: S608 - constants only
-            "AND (level < ? OR (level = ? AND id > ?)) ORDER BY level DESC, id LIMIT ?",
-            (state, level, level, id_, limit),
+            f"SELECT {_COLUMNS} FROM findings WHERE {which} AND place > ? "  # noqa: S608
+            "ORDER BY place LIMIT ?",
+            (*values, after, limit),
         )
         levels = [row[0] for row in self._database.read(
-            "SELECT level FROM findings WHERE state = ?", (state,)
+            f"SELECT level FROM findings WHERE {which}", values  # noqa: S608 - constants only
         )]  # fmt: skip
         counts, sums = _spread(levels)
         return Queue(
             findings=tuple(map(_finding, rows)), n_all=len(levels), counts=counts, sums=sums
         )
 
-    def prune(self, *, keep: int) -> list[str]:
-        """Forget the oldest undecided ones beyond so many; return their queries."""
+    def _prune(self) -> None:
         with self._database.writing() as connection:
             rows = connection.execute(
                 "SELECT id, query FROM findings WHERE state = 'undecided' "
                 "ORDER BY at DESC, id LIMIT -1 OFFSET ?",
-                (keep,),
+                (self._keep,),
             ).fetchall()
             connection.executemany("DELETE FROM findings WHERE id = ?", [(id_,) for id_, _ in rows])
-        return sorted({query for _, query in rows})
+        for query in sorted({query for _, query in rows}):
+            self._on_forgotten(query)
 
 
 def finding_id(collection: str, query: str, reference_id: str) -> str:
@@ -126,11 +151,25 @@ def finding_id(collection: str, query: str, reference_id: str) -> str:
     return hashlib.sha256(text).hexdigest()[:32]
 
 
+def place_of(level: float, id_: str, *, group: tuple[float, str] | None = None) -> str:
+    """Return what the queue is sorted by: the level, the highest first, then the id.
+
+    Pairs of a group (its highest level, its name) stand together, where the best of them would.
+
+    Example:
+        >>> places = [place_of(0.9, "b"), place_of(0.5, "d", group=(0.95, "g")), place_of(0.1, "a")]
+        >>> sorted(places) == [places[1], places[0], places[2]]
+        True
+    """
+    own = f"{10 - level:012.9f} {id_}"
+    return own if group is None else f"{10 - group[0]:012.9f} {group[1]} {own}"
+
+
 def _finding(row: Sequence[Any]) -> Finding:
-    id_, at, state, collection, query, reference, level, fields = row
+    id_, at, state, collection, query, reference, level, kind, place, fields = row
     return Finding(
         id=id_, at=at, state=state, collection=collection, query=query, reference=reference,
-        level=level, fields=json.loads(fields),
+        level=level, kind=kind, place=place, fields=json.loads(fields),
     )  # fmt: skip
 
 

@@ -36,7 +36,6 @@ class Sifting:
     decisions: Decisions
     findings: Findings
     previews: Previews
-    keep_findings: int
 
     def widened(self, searching: Searching, query: Query) -> Searching:
         """Return a search for as many matches more as may be held back, so that k remain."""
@@ -97,9 +96,6 @@ class Sifting:
             )
             for id_ in bodies
         )
-        if findings:
-            for forgotten in self.findings.prune(keep=self.keep_findings):
-                self.previews.sweep(forgotten)
         return [bodies[found.id].model_copy(update={"state": found.state}) for found in findings]
 
 

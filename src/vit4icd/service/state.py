@@ -22,6 +22,7 @@ from vit4icd.service.library import Library
 from vit4icd.service.metrics import Metrics
 from vit4icd.service.previews import Previews
 from vit4icd.service.problems import Problem
+from vit4icd.service.queueing import Queueing
 from vit4icd.service.sessions import Sessions, read_secret
 from vit4icd.service.sifting import Sifting
 from vit4icd.service.uploads import Limits, Uploads
@@ -53,7 +54,7 @@ class ServiceConfig:
     max_waiting: int = 128
     """Requests that may wait for the engine; further ones are told to come again (429)."""
     keep_findings: int = 20_000
-    """Undecided matches that are kept for review; of more, the oldest are forgotten."""
+    """Undecided pairs that are kept for review; of more, the oldest are forgotten."""
 
     def __post_init__(self) -> None:
         if not self.collections:
@@ -95,15 +96,18 @@ class State:
             raise StoreError(f"{folder} cannot be written: {error.strerror}") from error
         self.access = Access(keys=config.keys, sessions=Sessions(secret), host=config.host)
         self.database = Database(folder / "review.sqlite")
-        self.decisions, self.findings = Decisions(self.database), Findings(self.database)
+        self.decisions = Decisions(self.database)
         self.previews = Previews(
             folder / "previews", self.database, pictures=config.pictures,
             max_pixels=config.limits.max_pixels,
         )  # fmt: skip
+        self.findings = Findings(
+            self.database, keep=config.keep_findings, on_forgotten=self.previews.sweep
+        )
         self.sifting = Sifting(
-            decisions=self.decisions, findings=self.findings, previews=self.previews,
-            keep_findings=config.keep_findings,
-        )  # fmt: skip
+            decisions=self.decisions, findings=self.findings, previews=self.previews
+        )
+        self.queueing = Queueing(decisions=self.decisions, findings=self.findings)
         self.uploads = Uploads(config.limits)
         self.work = Work(
             n_workers=config.n_workers,

@@ -1,4 +1,4 @@
-"""Pictures of collections: add, look up, list, remove, show; groups of copies among them."""
+"""Pictures of collections: add, look up, list, remove, show."""
 
 import asyncio
 import json
@@ -8,20 +8,17 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from vit4icd.collection import Record
 from vit4icd.errors import DataError
-from vit4icd.groups import Strictness
 from vit4icd.images import read_image
 from vit4icd.service.access import admin, reader
 from vit4icd.service.answers import (
     AddAnswer,
     Basis,
     CollectionsAnswer,
-    GroupsAnswer,
     ImageAnswer,
     ImagesAnswer,
     RemoveAnswer,
     image_body,
 )
-from vit4icd.service.duplicates import Grouping
 from vit4icd.service.handles import Reference, handle_of_reference, read_handle
 from vit4icd.service.library import Adding, New, Shelf, sha256_of_bytes
 from vit4icd.service.previews import encode_jpeg, holder_of, shrink
@@ -77,7 +74,7 @@ async def add_image(
     if added.outcome == "unchanged":
         response.status_code = 200
     return AddAnswer(
-        basis=await _basis(shelf),
+        basis=Basis(**await asyncio.to_thread(shelf.basis)),
         id=added.id,
         sha256=added.sha256,
         outcome=added.outcome,
@@ -136,27 +133,6 @@ def remove_picture(held: Held, picture: str) -> RemoveAnswer:
     if not reference.id or not remove(held, shelf, reference.id):
         raise Problem("not_found", "there is no picture of this name")
     return RemoveAnswer(basis=Basis(**shelf.basis()), n_removed=1)
-
-
-@router.get("/collections/{collection}/groups", dependencies=reads)
-async def list_groups(
-    held: Held,
-    collection: str,
-    threshold: str = "auto",
-    strictness: Strictness = "clique",
-    after: Annotated[int, Query(ge=0, le=10**9)] = 0,
-    limit: Limit = 100,
-) -> GroupsAnswer:
-    """List groups of copies within the collection, by their descriptors."""
-    shelf = held.library.get(collection)
-    found = await held.do(Grouping(shelf, threshold, strictness), None)
-    page, end = found.groups[after : after + limit], after + limit
-    return GroupsAnswer(
-        basis=await _basis(shelf, found.threshold),
-        groups=[[_shown(id_) for id_ in group] for group in page],
-        n_groups=len(found.groups),
-        next=end if end < len(found.groups) else None,
-    )
 
 
 @router.get(
@@ -219,10 +195,6 @@ def _reference(picture: str) -> Reference:
     return named
 
 
-async def _basis(shelf: Shelf, threshold: float | None = None) -> Basis:
-    return Basis(**await asyncio.to_thread(shelf.basis, threshold))
-
-
 def _metadata(text: str | None) -> dict[str, str] | None:
     if text is None:
         return None
@@ -235,7 +207,3 @@ def _metadata(text: str | None) -> dict[str, str] | None:
     if len(fields) > _MAX_FIELDS:
         raise Problem("invalid_request", f"metadata has {_MAX_FIELDS} fields at most")
     return fields
-
-
-def _shown(id_: str) -> str:
-    return id_.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

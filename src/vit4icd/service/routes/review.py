@@ -17,7 +17,7 @@ from vit4icd.service.answers import (
     decision_body,
 )
 from vit4icd.service.decisions import Decision, to_csv
-from vit4icd.service.findings import Finding
+from vit4icd.service.findings import Finding, Kind
 from vit4icd.service.findings import State as FindingState
 from vit4icd.service.overlays import draw_overlay, prove
 from vit4icd.service.problems import Problem
@@ -38,18 +38,21 @@ reads, administers = [Depends(reader)], [Depends(admin)]
 def list_matches(
     held: Held,
     state: FindingState = "undecided",
-    after: Annotated[str | None, Query(max_length=100)] = None,
+    kind: Annotated[
+        Kind | None, Query(description="Only matches of searches, or only pairs of groups.")
+    ] = None,
+    after: Annotated[str, Query(max_length=100)] = "",
     limit: Limit = 100,
 ) -> QueueAnswer:
-    """List matches that wait for judgement, or had it, the most probable first."""
-    queue = held.findings.queue(state, after=_place(after), limit=limit)
+    """List pairs that wait for judgement, or had it, the most probable first."""
+    queue = held.findings.queue(state, kind=kind, after=after, limit=limit)
     last = queue.findings[-1] if len(queue.findings) == limit else None
     return QueueAnswer(
         findings=[FindingBody(**finding.to_json()) for finding in queue.findings],
         n_all=queue.n_all,
         counts=list(queue.counts),
         sums=list(queue.sums),
-        next=f"{last.level!r} {last.id}" if last else None,
+        next=last.place if last else None,
     )
 
 
@@ -182,13 +185,3 @@ def _overlap(held: State, finding: Finding) -> dict[str, Any] | None:
 def _previews(held: State, finding: Finding) -> tuple[bytes, bytes]:
     query, match = finding.fields["query"], finding.fields["match"]
     return preview_of(held, query["picture"]), preview_of(held, match["picture"])
-
-
-def _place(after: str | None) -> tuple[float, str] | None:
-    if after is None:
-        return None
-    level, _, id_ = after.partition(" ")
-    try:
-        return float(level), id_
-    except ValueError as error:
-        raise Problem("invalid_request", "'after' is what 'next' of a page before was") from error

@@ -15,6 +15,8 @@ function plane(...children) {
   return el("div", { className: "plane" }, ...children);
 }
 
+const capital = (word) => word[0].toUpperCase() + word.slice(1);
+
 function outline(corners, width, height) {
   const points = corners.map(([x, y]) => `${x * width},${y * height}`).join(" ");
   return svg("svg", { width, height, "aria-hidden": "true" },
@@ -108,16 +110,22 @@ export class Comparison {
     const fact = (name, value, wide) => value === null ? [] : [el("div", { className: wide ? "wide" : "" },
       el("dt", {}, name), el("dd", {}, value))];
     const verdict = el("span", { className: `verdict ${match.verdict}` }, match.verdict);
-    const size = (one) => one && one.width ? `${one.width} × ${one.height}` : null;
-    const overlap = this.overlap;
+    const size = (picture) => picture && picture.width ? `${picture.width} × ${picture.height}` : null;
+    const overlap = this.overlap, [one, other] = this.sides();
     this.facts.replaceChildren(
       ...fact("Verdict", verdict), ...fact("Probability", percent(match.probability)),
       ...fact("Score", match.score.toFixed(3)),
-      ...fact("In common", overlap ? `${share(overlap.query_share)} of the query, ${share(overlap.reference_share)} of the reference` : "not proven"),
-      ...fact("Query", `${query.name}${size(query) ? ` · ${size(query)}` : ""}`, true),
-      ...fact("Reference", `${match.reference}${size(match.image) ? ` · ${size(match.image)}` : ""}`, true),
+      ...fact("In common", overlap ? `${share(overlap.query_share)} of the ${one}, ${share(overlap.reference_share)} of the ${other}` : "not proven"),
+      ...fact("Group", this.finding.group ? `${this.finding.group.n_images} copies` : null),
+      ...fact(capital(one), `${query.name}${size(query) ? ` · ${size(query)}` : ""}`, true),
+      ...fact(capital(other), `${match.reference}${size(match.image) ? ` · ${size(match.image)}` : ""}`, true),
       ...fact("Path", match.image && match.image.source ? match.image.source : null, true),
       ...fact("Found as", match.orientation === "upright" ? null : match.orientation));
+  }
+
+  // Of a group both are references; the largest is looked at as if it were the query.
+  sides() {
+    return this.finding.kind === "group" ? ["largest", "copy"] : ["query", "reference"];
   }
 
   setMode(mode) {
@@ -129,7 +137,7 @@ export class Comparison {
     clearInterval(this.timer);
     for (const button of this.buttons) button.setAttribute("aria-pressed", String(button.dataset.mode === this.mode));
     this.stage.classList.toggle("two", this.mode === "both");
-    const knobs = { slider: ["Divider", this.slide], overlay: ["Reference", this.opacity] };
+    const knobs = { slider: ["Divider", this.slide], overlay: ["Opacity", this.opacity] };
     this.knobRow.hidden = !(this.mode in knobs);
     if (this.mode in knobs) {
       this.knobLabel.textContent = knobs[this.mode][0];
@@ -141,7 +149,7 @@ export class Comparison {
     this.note.hidden = !(missing || laid);
     this.note.textContent = missing
       ? "No preview of one of the pictures is kept, so there is little to compare."
-      : "What the two have in common was not proven: the reference is laid over the whole query.";
+      : `What the two have in common was not proven: the ${this.sides()[1]} is laid over the whole ${this.sides()[0]}.`;
     this.build_panes();
     this.draw();
     if (this.mode === "flicker") {
@@ -152,11 +160,11 @@ export class Comparison {
   flick(shown = this.veil && this.veil.hidden) {
     if (!this.veil) return;
     this.veil.hidden = !shown;
-    this.tag.textContent = shown ? "reference" : "query";
+    this.tag.textContent = this.sides()[shown ? 1 : 0];
   }
 
   build_panes() {
-    const { query, reference, finding } = this;
+    const { query, reference, finding } = this, [one, other] = this.sides();
     const name = (what, text) => el("span", { className: "tag" }, `${what} · ${text}`);
     const gone = () => el("p", { className: "none" }, "no preview");
     const width = query ? query.naturalWidth : 1, height = query ? query.naturalHeight : 1;
@@ -171,8 +179,8 @@ export class Comparison {
       if (reference) reference.style.transform = "";
       this.planes = [left, right];
       this.stage.replaceChildren(
-        el("div", { className: "pane" }, query ? left : gone(), name("query", finding.query.name)),
-        el("div", { className: "pane" }, reference ? right : gone(), name("reference", finding.match.reference)));
+        el("div", { className: "pane" }, query ? left : gone(), name(one, finding.query.name)),
+        el("div", { className: "pane" }, reference ? right : gone(), name(other, finding.match.reference)));
       return;
     }
     const below = plane(...(query ? [query] : []));
@@ -190,7 +198,7 @@ export class Comparison {
       ? plane(outline(this.overlap.query_polygon, width, height)) : plane();
     this.planes = [below, above, lines];
     this.tag = el("span", { className: "tag" }, {
-      slider: "query  ⇔  reference", flicker: "reference", difference: "black where the two agree", overlay: "reference over query",
+      slider: `${one}  ⇔  ${other}`, flicker: other, difference: "black where the two agree", overlay: `${other} over ${one}`,
     }[this.mode]);
     this.divider = el("div", { className: "divider", hidden: this.mode !== "slider" });
     this.pane = el("div", { className: "pane" }, below, this.veil, lines, this.divider, this.tag);

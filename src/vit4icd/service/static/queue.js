@@ -1,4 +1,4 @@
-// Matches one after another: those that wait, or those of the last search.
+// Pairs one after another: those that wait, or those of the last search.
 
 import { get, post } from "./api.js";
 import { Comparison } from "./comparison.js";
@@ -17,14 +17,47 @@ export class Queue {
       accept: () => this.decide("accept"), reject: () => this.decide("reject"),
       never: () => this.decide("never"), skip: () => this.step(1), undo: () => this.undo(),
     });
+    $("kind").addEventListener("change", () => this.load().catch((problem) => complain(problem.message)));
+    $("find-groups").addEventListener("click", () => this.findGroups());
     $("least").addEventListener("input", () => this.filter());
     $("least").addEventListener("change", () => this.select(this.visible()[0] ?? -1));
   }
 
+  path(after = "") {
+    const kind = $("kind").value ? `&kind=${$("kind").value}` : "";
+    return `/v1/matches?state=undecided&limit=100${kind}${after && `&after=${encodeURIComponent(after)}`}`;
+  }
+
   async load() {
     this.isSearch = false;
-    const page = await get("/v1/matches?state=undecided&limit=100");
+    const page = await get(this.path());
     this.take(page.findings, page);
+    if ($("kind").value) await get("/v1/matches?state=undecided&limit=1").then(({ n_all }) => this.count(n_all));
+  }
+
+  async findGroups() {
+    const button = $("find-groups");
+    button.disabled = true;
+    say("Looking for duplicates…");
+    complain("");
+    try {
+      const found = await post(`/v1/collections/${encodeURIComponent($("collection").value)}/groups`, {});
+      $("kind").value = "group";
+      await this.load();
+      $("live").textContent = this.told(found);
+      say(this.told(found));
+    } catch (problem) {
+      complain(problem.message);
+    } finally {
+      button.disabled = meta("may-decide") !== "yes";
+    }
+  }
+
+  told({ n_groups, n_queued, n_left, basis }) {
+    if (!n_groups) return `No duplicates among ${basis.n_images.toLocaleString()} pictures.`;
+    if (!n_queued) return "All duplicates that there are were judged before.";
+    const rest = n_left ? `; ${n_left.toLocaleString()} more when these are judged` : "";
+    return `${n_groups.toLocaleString()} ${n_groups === 1 ? "group" : "groups"}, ${n_queued.toLocaleString()} to judge${rest}.`;
   }
 
   showSearch(findings, index) {
@@ -39,8 +72,8 @@ export class Queue {
     this.page = page;
     this.done = [];
     $("queue-title").textContent = this.isSearch ? `Matches of ${findings[0].query.name}` : "Queue";
-    $("least").closest(".slider-field").hidden = this.isSearch;
-    if (page) this.count(page.n_all);
+    $("least").closest(".slider-field").hidden = $("queue-choice").hidden = this.isSearch;
+    if (page && !$("kind").value) this.count(page.n_all);
     this.filter();
     this.select(this.visible()[0] ?? -1);
   }
@@ -53,7 +86,7 @@ export class Queue {
 
   async more() {
     if (!this.next || this.isSearch) return;
-    const page = await get(`/v1/matches?state=undecided&limit=100&after=${encodeURIComponent(this.next)}`);
+    const page = await get(this.path(this.next));
     const known = new Set(this.items.map((item) => item.id));
     this.next = page.next;
     this.items.push(...page.findings.filter((item) => !known.has(item.id)));
@@ -75,7 +108,7 @@ export class Queue {
       const n = this.page.counts.slice(from).reduce((sum, value) => sum + value, 0);
       const sure = this.page.sums.slice(from).reduce((sum, value) => sum + value, 0);
       const precise = n ? `, about ${Math.round((100 * sure) / n)} % of them copies` : "";
-      $("live").textContent = `${n} of ${this.page.n_all} matches${precise}`;
+      $("live").textContent = `${n} of ${this.page.n_all} pairs${precise}`;
     }
     this.list();
   }
@@ -88,11 +121,12 @@ export class Queue {
   }
 
   row(index) {
-    const { query, match, level, state } = this.items[index];
+    const { query, match, level, state, group } = this.items[index];
     const judged = state && state !== "undecided";
     const button = el("button", { type: "button", "aria-label": `${match.reference}, ${percent(level)}${judged ? `, ${state}` : ""}` },
       el("span", { className: "pair" }, preview(query.picture, ""), preview(match.picture, "")),
       el("span", {}, el("b", {}, percent(level)), " ", judged ? el("span", { className: `verdict ${state}` }, state) : null,
+        group ? el("span", { className: "verdict" }, `of ${group.n_images}`) : null,
         el("small", {}, match.reference)));
     button.dataset.index = index;
     if (index === this.index) button.setAttribute("aria-current", "true");
@@ -113,7 +147,7 @@ export class Queue {
     const item = this.items[index];
     if (!item) return;
     this.comparison.show(item);
-    say(`Match ${index + 1} of ${this.items.length}: ${item.match.reference}, ${percent(item.level)}`);
+    say(`${item.kind === "group" ? "Pair" : "Match"} ${index + 1} of ${this.items.length}: ${item.match.reference}, ${percent(item.level)}`);
     if (index > this.items.length - 10) this.more().catch((problem) => complain(problem.message));
   }
 
@@ -122,7 +156,7 @@ export class Queue {
     const at = visible.indexOf(this.index);
     const to = visible[Math.min(visible.length - 1, Math.max(0, at + by))];
     if (to !== undefined && to !== this.index) this.select(to);
-    else say("There are no more matches.");
+    else say("There is nothing more.");
   }
 
   async decide(decision) {

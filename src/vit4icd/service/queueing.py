@@ -1,0 +1,124 @@
+"""Groups of copies, pair by pair, into the queue of what people judge; it finds no groups."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from vit4icd.collection import Record
+from vit4icd.matches import Match, judge
+from vit4icd.service.answers import QueryBody, image_body, match_body
+from vit4icd.service.decisions import Decisions, pair_of
+from vit4icd.service.duplicates import Groups, Link
+from vit4icd.service.findings import Finding, Findings, finding_id, place_of
+from vit4icd.service.handles import handle_of_reference
+from vit4icd.service.library import Shelf
+from vit4icd.storage import name_fields
+
+__all__ = ["Queueing"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Queueing:
+    """What puts cliques into the queue: the largest picture of each beside every other one."""
+
+    decisions: Decisions
+    findings: Findings
+
+    def put(self, shelf: Shelf, groups: Groups, *, limit: int) -> tuple[int, int]:
+        """Queue so many pairs that nobody judged, the likeliest groups first.
+
+        Returns how many were queued, and how many are left for another time.
+        """
+        ranked = sorted(groups.groups, key=lambda group: -_best(group, groups.links))
+        records = shelf.collection.find(id_ for group in ranked for id_ in group)
+        judged, queued, n_left = self.decisions.pairs(), list[Finding](), 0
+        for group in ranked:
+            there = [records[id_] for id_ in group if id_ in records]
+            for finding in _findings(shelf, there, groups):
+                if pair_of(finding.query, finding.reference) in judged:
+                    continue
+                if len(queued) < limit:
+                    queued.append(finding)
+                else:
+                    n_left += 1
+        self.findings.put(queued)
+        return len(queued), n_left
+
+
+def _best(group: Sequence[str], links: Mapping[frozenset[str], Link]) -> float:
+    return max(links[frozenset((group[0], other))].score for other in group[1:])
+
+
+def _findings(shelf: Shelf, group: Sequence[Record], groups: Groups) -> Iterator[Finding]:
+    """Yield the pairs of one group."""
+    if len(group) < 2:  # removed meanwhile
+        return
+    first, *others = sorted(group, key=_worth)
+    pairs = [
+        (other, _match(shelf, first, other, groups.links[frozenset((first.id, other.id))], groups))
+        for other in others
+    ]
+    best = max(_level(match) for _, match in pairs)
+    name = finding_id(shelf.name, first.sha256, first.id)[:16]
+    for other, match in pairs:
+        id_ = finding_id(shelf.name, first.sha256, other.id)
+        image = image_body(shelf.name, other)
+        body = match_body(match, collection=shelf.name, image=image)
+        yield Finding(
+            id=id_,
+            collection=shelf.name,
+            query=first.sha256,
+            reference=other.sha256,
+            level=_level(match),
+            kind="group",
+            place=place_of(_level(match), id_, group=(best, name)),
+            fields={
+                "query": _query(shelf, first).model_dump(),
+                "match": body.model_dump(exclude={"id", "state"}),
+                "group": {"id": name, "n_images": len(group)},
+            },
+        )
+
+
+def _worth(record: Record) -> tuple[int, str, str]:
+    """Return what the pictures of a group are sorted by: the largest, then the oldest first."""
+    return -record.width * record.height, record.added.isoformat(), record.id
+
+
+def _match(shelf: Shelf, first: Record, other: Record, link: Link, groups: Groups) -> Match:
+    calibration = shelf.collection.describer.calibration
+    probability = None
+    if calibration is not None:
+        n_others = max(1, groups.n_images - 1)
+        probability = float(calibration.probability(link.score, n_references=n_others))
+    return Match(
+        query=first.id,
+        reference=other.id,
+        similarity=link.similarity,
+        score=link.score,
+        probability=probability,
+        verdict=judge(
+            same_bytes=first.sha256 == other.sha256,
+            score=link.score,
+            probability=probability,
+            overlap=None,
+            verified=False,
+            least_score=groups.threshold,
+        ),
+        overlap=None,
+        verified=False,
+        metadata=other.metadata,
+    )
+
+
+def _query(shelf: Shelf, record: Record) -> QueryBody:
+    return QueryBody(
+        name=name_fields("id", record.id)["id"],
+        sha256=record.sha256,
+        width=record.width,
+        height=record.height,
+        picture=handle_of_reference(shelf.name, record.id),
+    )
+
+
+def _level(match: Match) -> float:
+    return match.score if match.probability is None else match.probability
