@@ -239,13 +239,12 @@ def test_averages_gradients_over_accumulated_batches(data: TrainingData, tmp_pat
 
 
 def test_trains_in_bfloat16_and_on_contrast(data: TrainingData, tmp_path: Path) -> None:
-    recipe = tiny()
-    for setting in (
+    recipe = override(
+        tiny(),
         'teacher.loop.precision="bfloat16"',
         "teacher.losses.contrast=1",
         "teacher.losses.classes=0",
-    ):  # fmt: skip
-        recipe = override(recipe, setting)
+    )
     train(recipe, data, out=tmp_path / "out", place=PLACE, stages=["teacher"])
     (line, *_) = (tmp_path / "out" / "teacher" / "log.jsonl").read_text().splitlines()
     assert "contrast" in json.loads(line)
@@ -264,8 +263,7 @@ def test_refuses_to_overwrite_or_mix_runs(data: TrainingData, tmp_path: Path) ->
 
 
 def test_stops_at_a_loss_that_is_not_finite(data: TrainingData, tmp_path: Path) -> None:
-    recipe = override(tiny(), "teacher.losses.scale=1e38")
-    recipe = override(recipe, "teacher.losses.classes=1e10")
+    recipe = override(tiny(), "teacher.losses.scale=1e38", "teacher.losses.classes=1e10")
     with pytest.raises(DataError, match="not finite at step 1"):
         train(recipe, data, out=tmp_path / "out", place=PLACE, stages=["teacher"])
 
@@ -300,13 +298,27 @@ def test_has_the_numbers_of_the_paper() -> None:
         assert stage.loop.keep_eval_mode == (name in ("tune", "pairs"))
 
 
+def test_changes_fields_that_must_agree_together() -> None:
+    recipe = override(
+        tiny(),
+        "seed=1",
+        "teacher.feed.image_size=64",
+        "teacher.architecture.image_size=64",
+        "seed=2",
+    )
+    assert recipe.teacher.architecture.image_size == recipe.teacher.feed.image_size == 64
+    assert recipe.seed == 2
+    assert override(tiny()) == tiny()
+
+
 def test_changes_one_field_and_checks_it() -> None:
     recipe = override(tiny(), "teacher.feed.edits.strength=0.5")
     assert recipe.teacher.feed.edits is not None
     assert recipe.teacher.feed.edits.strength == 0.5
     assert override(recipe, "preprocessing.mean=[0, 0, 0]").preprocessing.mean == (0, 0, 0)
     for setting, message in (
-        ("teacher.nothing=1", "no field 'nothing'"),
+        ("teacher.nothing=1", "teacher.nothing: there is no field 'nothing'"),
+        ("seed.deeper=1", "no field 'deeper'"),
         ("seed", "field=value"),
         ("seed=soon", "is int"),
         ("teacher.feed.image_size=64", "built for 32"),

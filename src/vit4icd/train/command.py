@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
 from pathlib import Path
 from typing import Literal
 
@@ -50,7 +49,7 @@ def train(options: Options, *, progress: Advance) -> Path:
     Raises:
         ConfigError, MismatchError, DataError: as :func:`vit4icd.train.pipeline.train`.
     """
-    recipe = reduce(override, options.settings, RECIPES[options.recipe])
+    recipe = override(RECIPES[options.recipe], *options.settings)
     data = pipeline.TrainingData(
         classes=open_classes(options.data),
         support=None if options.support is None else open_images([options.support]),

@@ -1,6 +1,7 @@
 """The named training runs: functions that return a frozen configuration; they train nothing."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal
 
@@ -260,14 +261,23 @@ def tiny() -> Recipe:
     )
 
 
-def override(recipe: Recipe, setting: str) -> Recipe:
-    """Return the recipe with one field changed, as in ``teacher.loop.schedule.n_epochs=3``.
+def override(recipe: Recipe, *settings: str) -> Recipe:
+    """Return the recipe with fields changed, as in ``teacher.loop.schedule.n_epochs=3``.
 
-    The value is JSON; text needs no quotes.
+    The values are JSON; text needs no quotes. All are set at once, so that fields that must agree,
+    such as two picture sizes, can be changed together; of two values for one field the last counts.
 
     Raises:
         ConfigError: no such field, a value of another kind, or one that the field's owner refuses.
     """
+    changed: Recipe = _changed(recipe, [_parsed(setting) for setting in settings])
+    return changed
+
+
+_Change = tuple[Sequence[str], Any]  # names that lead to a field, and its new value
+
+
+def _parsed(setting: str) -> _Change:
     path, equals, text = setting.partition("=")
     if not equals:
         raise ConfigError(f"expected field=value, not {setting!r}")
@@ -275,24 +285,37 @@ def override(recipe: Recipe, setting: str) -> Recipe:
         value = json.loads(text)
     except ValueError:
         value = text
-    changed: Recipe = _changed(recipe, path.strip().split("."), value, path)
-    return changed
+    return path.strip().split("."), value
 
 
-def _changed(owner: Any, names: list[str], value: Any, path: str) -> Any:
+def _changed(owner: Any, changes: Sequence[_Change], path: str = "") -> Any:
     known = [each.name for each in fields(owner)] if is_dataclass(owner) else []
-    if names[0] not in known:
-        raise ConfigError(f"{path}: there is no field {names[0]!r}; known: {', '.join(known)}")
-    current = getattr(owner, names[0])
-    if len(names) > 1:
-        return replace(owner, **{names[0]: _changed(current, names[1:], value, path)})
+    by_name: dict[str, list[_Change]] = {}
+    for (name, *rest), value in changes:
+        if name not in known:
+            raise ConfigError(
+                f"{path}{name}: there is no field {name!r}; known: {', '.join(known)}"
+            )
+        by_name.setdefault(name, []).append((rest, value))
+    return replace(
+        owner,
+        **{name: _value(getattr(owner, name), within, path + name)
+           for name, within in by_name.items()},
+    )  # fmt: skip
+
+
+def _value(current: Any, changes: Sequence[_Change], path: str) -> Any:
+    """Return what a field becomes, itself changed inside or another of its kind."""
+    if deeper := [change for change in changes if change[0]]:
+        return _changed(current, deeper, f"{path}.")
+    _, value = changes[-1]
     if isinstance(current, tuple) and isinstance(value, list):
         value = tuple(value)
     if isinstance(current, float) and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if current is not None and type(value) is not type(current):
         raise ConfigError(f"{path} is {type(current).__name__}, not {value!r}")
-    return replace(owner, **{names[0]: value})
+    return value
 
 
 def _colour_preprocessing(image_size: int) -> Preprocessing:
@@ -300,7 +323,7 @@ def _colour_preprocessing(image_size: int) -> Preprocessing:
         image_size=image_size,
         colour="colour",
         resizer="bicubic",
-        decode="scaled",
+        decode="reduced",
         mean=_IMAGENET_MEAN,
         std=_IMAGENET_STD,
     )
