@@ -35,6 +35,18 @@ def test_describes_a_picture_alike_from_path_bytes_and_array(model: Path, pictur
     assert describer.describe_images([]).shape == (0, describer.dim)
 
 
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_describes_a_picture_alike_in_any_company(n_threads: int, rng: np.random.Generator) -> None:
+    describer = load_describer(n_threads=n_threads)
+    assert describer.n_threads == n_threads
+    pixels = rng.standard_normal((5, 3, 256, 256)).astype(np.float32)
+    together = describer.describe(pixels)
+    np.testing.assert_array_equal(describer.describe(pixels[2:4]), together[2:4])
+    for row in range(5):
+        alone = describer.describe(pixels[row : row + 1])
+        np.testing.assert_allclose(alone[0], together[row], atol=1e-6)
+
+
 def test_refuses_pixels_of_another_size(model: Path) -> None:
     with pytest.raises(DataError, match="wants"):
         load_describer(model).describe(np.zeros((1, 3, 8, 8), np.float32))

@@ -66,7 +66,7 @@ _ORIENTATION_TAG = 0x0112
 
 Colour = Literal["gray", "colour"]
 Resizer = Literal["bicubic", "bilinear"]
-Decode = Literal["full", "scaled"]
+Decode = Literal["full", "reduced"]
 Source = Path | str | bytes | Image.Image | np.ndarray
 _PILLOW_RESIZER = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
@@ -86,7 +86,8 @@ class Preprocessing:
     colour: Colour = "gray"
     resizer: Resizer = "bicubic"
     decode: Decode = "full"
-    """"scaled" lets libjpeg halve a large photo while its short side stays twice the image size."""
+    """"reduced" shrinks large pictures by whole factors before the resizer, as far as they stay at
+    least the image size: JPEGs while they are decoded, what is left by the mean of blocks."""
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
@@ -103,8 +104,8 @@ class Preprocessing:
 
     @property
     def at_least(self) -> int | None:
-        """The short side that a scaled JPEG decode must keep; None for a full decode."""
-        return 2 * self.image_size if self.decode == "scaled" else None
+        """The short side that a reduced JPEG decode must keep; None for a full decode."""
+        return self.image_size if self.decode == "reduced" else None
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
@@ -139,7 +140,7 @@ def read_image(
     The content decides the format, not the name. EXIF orientation is applied; CMYK, palettes,
     16-bit and gray become 8-bit RGB; transparency is laid on white; of an animation the first frame
     is taken. The header is checked before any pixel is decoded. With ``at_least``, libjpeg may
-    decode a JPEG smaller, in eighths, as long as its short side keeps that many pixels.
+    decode a JPEG to 1/2, 1/4 or 1/8, as long as its short side keeps that many pixels.
 
     Raises:
         ImageError: with the reason "missing", "unreadable_file", "empty", "too_many_bytes",
@@ -196,7 +197,8 @@ def prepare(
     picture = Image.fromarray(image)
     if preprocessing.colour == "gray":
         picture = picture.convert("L")
-    resized = np.asarray(picture.resize((size, size), _PILLOW_RESIZER[preprocessing.resizer]))
+    resizer, gap = _PILLOW_RESIZER[preprocessing.resizer], preprocessing.at_least and 1.0
+    resized = np.asarray(picture.resize((size, size), resizer, reducing_gap=gap))
     planes = np.broadcast_to(resized.T, (3, size, size)).transpose(0, 2, 1)
     mean, std = np.asarray(preprocessing.mean), np.asarray(preprocessing.std)
     scale, shift = (1 / (255 * std)).astype(np.float32), (mean / std).astype(np.float32)
@@ -329,11 +331,10 @@ def _read_plain_jpeg(
 
 
 def _scaled(width: int, height: int, at_least: int | None) -> dict[str, int]:
-    """Return the smallest size that libjpeg may decode to; nothing where it may not shrink."""
-    share = 1.0 if at_least is None else at_least / min(width, height)
-    if share >= 1:
-        return {}
-    return {"min_height": round(height * share), "min_width": round(width * share)}
+    """Return the size to decode to; libjpeg knows all eighths, but 7/8 takes longer than 1."""
+    short = min(width, height)
+    factor = next((f for f in (8, 4, 2) if at_least and short >= f * at_least), 1)
+    return {"min_height": -(-height // factor), "min_width": -(-width // factor)}
 
 
 def _orientation_of_jpeg(data: bytes) -> int:

@@ -1,7 +1,6 @@
 """Pictures through the engine: prepared by threads ahead of it, in order; it stores nothing."""
 
 import json
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,7 +18,7 @@ from vit4icd.storage import atomic_path, name_fields
 
 __all__ = ["Described", "Prepared", "Skipped", "described", "write_skipped"]
 
-_BATCH = 16  # views given to the engine at a time; ONNX Runtime gains nothing from more on a CPU
+_BATCH = 16  # views given to the engine at a time
 _AHEAD = 3  # batches decoded ahead of the engine
 
 Item = TypeVar("Item")
@@ -69,7 +68,8 @@ def described(
 
     ``prepare`` runs in threads, a few batches ahead of the engine. Where it raises ImageError, or
     runs out of memory, the reason takes the picture's place under its ``name``. ``n_views`` says
-    how many views a picture has at most, so that batches stay small.
+    how many views a picture has at most, so that batches stay small; ``n_workers`` is the number of
+    those threads, by default the processors that the describer may use.
     """
 
     def one(item: Item) -> Prepared[Rest] | Skipped:
@@ -80,7 +80,7 @@ def described(
         except MemoryError:
             return Skipped(name(item), "too_large", "not enough memory to decode")
 
-    with ThreadPoolExecutor(n_workers or _decoders(), "decode") as pool:
+    with ThreadPoolExecutor(n_workers or describer.n_threads, "decode") as pool:
         remaining, size = iter(items), max(1, _BATCH // n_views)
         ahead: deque[list[Future[Prepared[Rest] | Skipped]]] = deque()
         try:
@@ -119,7 +119,3 @@ def _through_engine(
     return [
         item if isinstance(item, Skipped) else Described(next(vectors), item.rest) for item in batch
     ]
-
-
-def _decoders() -> int:
-    return max(2, (os.cpu_count() or 1) // 2)

@@ -35,6 +35,10 @@ class _Counting:
     def preprocessing(self) -> Preprocessing:
         return self._inner.preprocessing
 
+    @property
+    def n_threads(self) -> int:
+        return self._inner.n_threads
+
     def describe(self, pixels: np.ndarray) -> np.ndarray:
         self.n_described += len(pixels)
         return self._inner.describe(pixels)
