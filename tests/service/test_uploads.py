@@ -188,7 +188,7 @@ def test_answers_busy_when_the_queue_is_full_and_recovers(
     from concurrent.futures import ThreadPoolExecutor
 
     data = pictures[0].read_bytes()
-    with serving(max_waiting=2, n_workers=1) as client:
+    with serving(max_waiting=2, n_threads=1) as client:
         add(client, data, "x")
         with ThreadPoolExecutor(24) as pool:
             answers = list(pool.map(lambda _: search(client, data), range(48)))

@@ -29,7 +29,7 @@ class _Doubling:
 def test_does_jobs_of_one_kind_together_and_each_gets_its_own_result() -> None:
     gate, batches = threading.Event(), list[int]()
     seen: list[int] = []
-    work = Work(n_workers=1, max_waiting=100, on_batch=seen.append)
+    work = Work(n_threads=1, max_waiting=100, on_batch=seen.append)
     futures: list[Future[int]] = [
         work.submit(_Doubling("a" if item % 4 else "b", gate, batches), item) for item in range(40)
     ]
@@ -49,7 +49,7 @@ def test_does_jobs_of_one_kind_together_and_each_gets_its_own_result() -> None:
 def test_refuses_what_cannot_wait_and_says_when_to_come_again() -> None:
     gate = threading.Event()
     kind = _Doubling("a", gate, [])
-    work = Work(n_workers=1, max_waiting=3)
+    work = Work(n_threads=1, max_waiting=3)
     work.submit(kind, 0)
     while work.n_waiting:  # until the thread holds the first
         time.sleep(0.01)
@@ -66,7 +66,7 @@ def test_refuses_what_cannot_wait_and_says_when_to_come_again() -> None:
 def test_finishes_what_it_accepted_before_it_ends() -> None:
     gate = threading.Event()
     kind = _Doubling("a", gate, [])
-    work = Work(n_workers=2, max_waiting=50)
+    work = Work(n_threads=2, max_waiting=50)
     futures = [work.submit(kind, 2 * item) for item in range(30)]
     threading.Timer(0.1, gate.set).start()
     work.close()

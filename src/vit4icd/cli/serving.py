@@ -1,15 +1,20 @@
 """The verb of the service: collections behind HTTP, and keys to it."""
 
 import importlib.util
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from tyro.conf import Positional
 
-from vit4icd.cli.options import Device, open_describer, settled
+from vit4icd.cli.options import Device, Options, open_describer, settled
 from vit4icd.cli.terminal import say
 from vit4icd.errors import ConfigError, MissingExtraError
+
+if TYPE_CHECKING:
+    from vit4icd.service import ServiceConfig
 
 __all__ = ["serve"]
 
@@ -32,6 +37,7 @@ def serve(
     max_mib: int = 32,
     max_pixels: int = 64_000_000,
     max_waiting: int = 128,
+    workers: int = 1,
     model: Path | None = None,
     device: Device = "auto",
     threads: int | None = None,
@@ -51,6 +57,7 @@ def serve(
         max_mib: Refuse pictures of more MiB.
         max_pixels: Refuse pictures of more pixels, before decoding them.
         max_waiting: Requests that may wait for the engine; further ones get 429.
+        workers: Processes that serve together; one that ends unasked is replaced.
         model: Model folder; the packaged model by default.
         device: Where the model runs.
         threads: Processors the model may use; all this process may use by default.
@@ -76,16 +83,27 @@ def serve(
         create=create,
         limits=service.Limits(max_bytes=max_mib * 2**20, max_pixels=max_pixels),
         max_waiting=max_waiting,
+        n_processes=workers,
     )
-    app = service.create_app(config, open_describer(settled(model, device, threads)))
-    shown = f"[{host}]" if ":" in host else host
-    service.serve(
-        app,
-        host=host,
-        port=port,
-        on_start=lambda bound: say(quiet, f"serving on http://{shown}:{bound}/"),
-    )
+    _run(config, settled(model, device, threads), port, quiet)
     return 0
+
+
+def _run(config: "ServiceConfig", options: Options, port: int, quiet: bool) -> None:
+    from vit4icd import service
+    from vit4icd.describer import available_threads
+
+    def tell(bound: int) -> None:
+        shown = f"[{config.host}]" if ":" in config.host else config.host
+        say(quiet, f"serving on http://{shown}:{bound}/")
+
+    if config.n_processes == 1:
+        app = service.create_app(config, open_describer(options))
+        service.serve(app, host=config.host, port=port, on_start=tell)
+        return
+    n_threads = options.threads or max(1, available_threads() // config.n_processes)
+    opened = partial(open_describer, replace(options, threads=n_threads))
+    service.serve_together(config, opened, port=port, on_start=tell)
 
 
 def _make_key(scope: Literal["read", "admin"]) -> int:

@@ -2,6 +2,7 @@
 
 from vit4icd.service.app import create_app
 from vit4icd.service.keys import Keys, Scope, make_key, read_keys
+from vit4icd.service.processes import serve_together
 from vit4icd.service.server import is_loopback, require_safe, serve
 from vit4icd.service.state import ServiceConfig, State
 from vit4icd.service.uploads import Limits
@@ -18,4 +19,5 @@ __all__ = [
     "read_keys",
     "require_safe",
     "serve",
+    "serve_together",
 ]

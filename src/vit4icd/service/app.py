@@ -60,7 +60,7 @@ def create_app(config: ServiceConfig, describer: OnnxDescriber) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state: State = app.state.service
-    state.start()
+    await anyio.to_thread.run_sync(state.start)
     yield
     await anyio.to_thread.run_sync(state.close)
 

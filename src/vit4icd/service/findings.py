@@ -117,13 +117,13 @@ class Findings:
 
         The pairs of one group stand together.
         """
-        which, values = "state = ?", [state]
-        if kind is not None:
-            which, values = f"{which} AND kind = ?", [state, kind]
+        which, values = "state = :state AND (:kind IS NULL OR kind = :kind)", {
+            "state": state, "kind": kind, "after": after, "limit": limit,
+        }  # fmt: skip
         rows = self._database.read(
-            f"SELECT {_COLUMNS} FROM findings WHERE {which} AND place > ? "  # noqa: S608
-            "ORDER BY place LIMIT ?",
-            (*values, after, limit),
+            f"SELECT {_COLUMNS} FROM findings WHERE {which} "  # noqa: S608 - constants only
+            "AND place > :after ORDER BY place LIMIT :limit",
+            values,
         )
         levels = [row[0] for row in self._database.read(
             f"SELECT level FROM findings WHERE {which}", values  # noqa: S608 - constants only

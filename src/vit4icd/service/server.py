@@ -21,6 +21,8 @@ HEAD_SECONDS = 10.0
 
 _MAX_HEAD = 32_768  # bytes
 _STOP_S = 30  # for requests in hand when the service stops
+_BACKLOG = 2_048  # connections that wait to be taken
+_SHARED_BACKLOG = 1  # taken at once by one of several processes: the next goes to one that is idle
 
 
 class _ImpatientProtocol(H11Protocol):
@@ -73,13 +75,21 @@ def serve(app: FastAPI, *, host: str, port: int, on_start: Callable[[int], None]
 
 
 def server_of(
-    app: FastAPI, *, host: str, port: int, on_start: Callable[[int], None]
+    app: FastAPI,
+    *,
+    host: str,
+    port: int,
+    on_start: Callable[[int], None],
+    is_shared: bool = False,
 ) -> uvicorn.Server:
-    """Return the server of an application, not yet running."""
+    """Return the server of an application, not yet running.
+
+    With ``is_shared`` it runs on a socket that other processes accept connections from, too.
+    """
     config = uvicorn.Config(
         app, host=host, port=port, http=_ImpatientProtocol, log_level="warning", access_log=False,
         h11_max_incomplete_event_size=_MAX_HEAD, timeout_graceful_shutdown=_STOP_S,
-        server_header=False, lifespan="on",
+        server_header=False, lifespan="on", backlog=_SHARED_BACKLOG if is_shared else _BACKLOG,
     )  # fmt: skip
     return _Server(config, on_start)
 
@@ -96,6 +106,8 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: Any = None) -> None:
         await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(_BACKLOG)  # many may wait, though each process takes one at a time
         if self.started:
             self._on_start(self.servers[0].sockets[0].getsockname()[1])
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -50,7 +50,10 @@ class ServiceConfig:
     keys: Keys | None = None
     create: bool = False
     limits: Limits = field(default_factory=Limits)
-    n_workers: int = 2
+    n_threads: int = 2
+    """Batches that a process works on at a time: one is prepared while the engine has another."""
+    n_processes: int = 1
+    """Processes that serve together, and share out what may wait."""
     max_waiting: int = 128
     """Requests that may wait for the engine; further ones are told to come again (429)."""
     keep_findings: int = 20_000
@@ -59,9 +62,20 @@ class ServiceConfig:
     def __post_init__(self) -> None:
         if not self.collections:
             raise ConfigError("name at least one collection to serve")
-        for name in ("n_workers", "max_waiting", "keep_findings"):
+        for name in ("n_threads", "n_processes", "max_waiting", "keep_findings"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+
+    @property
+    def own_waiting(self) -> int:
+        """How many requests may wait in one of the processes."""
+        return -(-self.max_waiting // self.n_processes)
+
+    @property
+    def own_limits(self) -> Limits:
+        """What uploads may cost one of the processes; each can take a pair of pictures."""
+        share = self.limits.max_held_bytes // self.n_processes
+        return replace(self.limits, max_held_bytes=max(share, 2 * self.limits.max_bytes))
 
     @property
     def folder(self) -> Path:
@@ -86,7 +100,8 @@ class State:
     """
 
     def __init__(self, config: ServiceConfig, describer: OnnxDescriber) -> None:
-        self.config, self.describer, self.metrics = config, describer, Metrics()
+        self.config, self.describer = config, describer
+        self.metrics = Metrics(is_shared=config.n_processes > 1)
         self.library = Library.open(config.collections, describer, create=config.create)
         folder = config.folder
         try:
@@ -108,10 +123,10 @@ class State:
             decisions=self.decisions, findings=self.findings, previews=self.previews
         )
         self.queueing = Queueing(decisions=self.decisions, findings=self.findings)
-        self.uploads = Uploads(config.limits)
+        self.uploads = Uploads(config.own_limits)
         self.work = Work(
-            n_workers=config.n_workers,
-            max_waiting=config.max_waiting,
+            n_threads=config.n_threads,
+            max_waiting=config.own_waiting,
             on_batch=self.metrics.batch.observe,
         )
         self.jobs = Jobs(
@@ -121,8 +136,11 @@ class State:
         self._watch()
 
     def start(self) -> None:
-        """Load in the background; until then the service says that it is loading."""
-        threading.Thread(target=self._load, name="load", daemon=True).start()
+        """Load: in the background, saying so, or first, where other processes serve meanwhile."""
+        if self.config.n_processes > 1:
+            self._load()
+        else:
+            threading.Thread(target=self._load, name="load", daemon=True).start()
 
     def close(self) -> None:
         """Finish what was accepted, and close everything."""
@@ -158,12 +176,22 @@ class State:
         except Vit4icdError as error:
             self.not_ready = str(error)
             _log.error("not ready: %s", error)
+        self.metrics.tell()
 
     def _watch(self) -> None:
         watch = self.metrics.watch
-        watch("vit4icd_waiting_jobs", "Jobs that wait for the engine.", lambda: self.work.n_waiting)
-        watch("vit4icd_held_bytes", "Bytes of uploads in memory.", lambda: self.uploads.held_bytes)
-        watch("vit4icd_ready", "1 once everything is loaded.", lambda: self.not_ready is None)
+        watch(
+            "vit4icd_waiting_jobs", "Jobs that wait for the engine.",
+            lambda: self.work.n_waiting, over="livesum",
+        )  # fmt: skip
+        watch(
+            "vit4icd_held_bytes", "Bytes of uploads in memory.",
+            lambda: self.uploads.held_bytes, over="livesum",
+        )  # fmt: skip
+        watch(
+            "vit4icd_ready", "1 once everything is loaded.",
+            lambda: self.not_ready is None, over="livemin",
+        )  # fmt: skip
         watch(
             "vit4icd_images", "Pictures in all collections.",
             lambda: sum(len(shelf.collection) for shelf in self.library.shelves.values()),

@@ -47,7 +47,7 @@ class Work:
     def __init__(
         self,
         *,
-        n_workers: int = 2,
+        n_threads: int = 2,
         max_waiting: int = 128,
         on_batch: Callable[[int], None] = lambda n_jobs: None,
     ) -> None:
@@ -57,7 +57,7 @@ class Work:
         self._is_closed = False
         self._threads = [
             threading.Thread(target=self._work, name=f"work-{number}", daemon=True)
-            for number in range(n_workers)
+            for number in range(n_threads)
         ]
         for thread in self._threads:
             thread.start()

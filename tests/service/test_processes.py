@@ -1,0 +1,261 @@
+"""Several processes that serve one collection: what one did, the others know; none is missed."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.service.conftest import make_known_model, until
+from vit4icd.service import make_key
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads processes in /proc"),
+]
+
+IMAGES, SEARCH = "/v1/collections/mine/images", "/v1/collections/mine/search"
+JPEG = {"Content-Type": "image/jpeg"}
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A service of two processes."""
+
+    parent: subprocess.Popen[str]
+    address: str
+    key: str
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> tuple[int, bytes]:
+        """Ask whoever takes the connection."""
+        known = {"Authorization": f"Bearer {self.key}"} | (headers or {})
+        request = urllib.request.Request(self.address + path, body, known, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read()
+
+    def json(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Any:
+        """Ask, and read the answer."""
+        kind = {name.replace("_", "-"): value for name, value in headers.items()} or JPEG
+        status, answer = self.ask(method, path, body, kind)
+        assert status < 400, answer
+        return json.loads(answer)
+
+    def workers(self) -> list[int]:
+        """Return the processes that serve, or are about to."""
+        return [number for number in _children(self.parent.pid) if _is_worker(number)]
+
+    @contextmanager
+    def only(self, which: int) -> Iterator[None]:
+        """Have but one of the two answer."""
+        other = self.workers()[1 - which]
+        os.kill(other, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(other, signal.SIGCONT)
+
+
+def _children(number: int) -> list[int]:
+    try:
+        text = Path(f"/proc/{number}/task/{number}/children").read_text()
+    except FileNotFoundError:
+        return []
+    return sorted(map(int, text.split()))
+
+
+def _is_worker(number: int) -> bool:
+    try:
+        return b"spawn_main" in Path(f"/proc/{number}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def _begun(folder: Path) -> tuple[subprocess.Popen[str], str]:
+    key, line = make_key("admin")
+    (folder / "keys.txt").write_text(line)
+    model = folder / "model"
+    if not model.exists():
+        make_known_model(model)
+    words = ["serve", f"mine={folder / 'collection'}", "--create", "--workers", "2", "--port", "0"]
+    options = ["--model", model, "--threads", "1", "--keys", folder / "keys.txt"]
+    command = [sys.executable, "-m", "vit4icd", *words, *map(str, options)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True), key
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    """A service of two processes on an empty collection."""
+    parent, key = _begun(tmp_path)
+    assert parent.stderr is not None
+    line = parent.stderr.readline()
+    assert "serving on" in line, line + parent.stderr.read()
+    yield Served(parent, line.split()[-1].rstrip("/"), key)
+    parent.terminate()
+    parent.wait(60)
+    parent.stderr.close()
+
+
+def test_answers_as_one(served: Served, pictures: list[Path]) -> None:
+    data = [path.read_bytes() for path in pictures]
+    with served.only(0):
+        assert served.json("POST", f"{IMAGES}?id=a", data[0])["outcome"] == "stored"
+    with served.only(1):
+        found = served.json("POST", f"{SEARCH}?review=true", data[0])
+        assert found["matches"][0]["reference"] == "a"
+        assert served.json("POST", f"{IMAGES}?id=b", data[1])["basis"]["n_images"] == 2
+    with served.only(0):
+        assert served.json("GET", "/v1/matches")["n_all"] == 1
+        made = json.dumps({"decision": "reject", "match": found["matches"][0]["id"]}).encode()
+        served.json("POST", "/v1/decisions", made, Content_Type="application/json")
+        assert served.ask("DELETE", f"{IMAGES}/b")[0] == 200
+    with served.only(1):
+        again = served.json("POST", SEARCH, data[0])
+        assert (again["n_rejected"], again["basis"]["n_images"]) == (1, 1)
+    _counts_all(served)
+
+
+def _counts_all(served: Served) -> None:
+    """Ask either for the figures: they are those of both."""
+    for which in (0, 1):
+        with served.only(which):
+            text = served.ask("GET", "/metrics")[1].decode()
+        sums = [float(line.split()[-1]) for line in text.splitlines() if '/search",status' in line]
+        assert sums == [2.0]
+        assert "vit4icd_ready 1.0" in text
+        assert text.count("\nvit4icd_waiting_jobs ") == 1
+
+
+def test_shows_jobs_and_sessions_of_another_process(served: Served, pictures: list[Path]) -> None:
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w") as archive:
+        for path in pictures:
+            archive.add(path, path.name)
+    with served.only(0):
+        kind = {"Content_Type": "application/x-tar"}
+        job = served.json("POST", "/v1/collections/mine/jobs", sink.getvalue(), **kind)["id"]
+        until(lambda: served.json("GET", f"/v1/jobs/{job}")["state"] == "done")
+        cookie = _logged_in(served)
+    with served.only(1):
+        assert served.json("GET", f"/v1/jobs/{job}")["n_stored"] == len(pictures)
+        request = urllib.request.Request(f"{served.address}/", headers={"Cookie": cookie})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            assert b"csrf-token" in answer.read()
+
+
+def _logged_in(served: Served) -> str:
+    class Stay(urllib.request.HTTPRedirectHandler):
+        def redirect_request(self, *_: object) -> None:
+            return None
+
+    body = urllib.parse.urlencode({"key": served.key}).encode()
+    with pytest.raises(urllib.error.HTTPError) as moved:
+        urllib.request.build_opener(Stay).open(f"{served.address}/login", body, timeout=60)
+    assert moved.value.code == 303
+    cookie: str = moved.value.headers["set-cookie"]
+    moved.value.close()
+    return cookie.partition(";")[0]
+
+
+def test_loses_no_addition_that_several_make_at_once(served: Served, pictures: list[Path]) -> None:
+    def add(number: int) -> int:
+        return served.ask("POST", f"{IMAGES}?id={number}", pictures[number % 6].read_bytes(), JPEG)[
+            0
+        ]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(add, range(24))) == {201}
+    for which in (0, 1):
+        with served.only(which):
+            assert served.json("GET", "/v1/collections")["collections"][0]["n_images"] == 24
+
+
+def test_replaces_a_process_that_was_killed(served: Served, pictures: list[Path]) -> None:
+    served.json("POST", f"{IMAGES}?id=a", pictures[0].read_bytes())
+    gone, stays = served.workers()
+    os.kill(gone, signal.SIGKILL)
+    until(lambda: len(served.workers()) == 2 and gone not in served.workers())
+    assert served.ask("GET", "/readyz")[0] == 200
+    new = next(one for one in served.workers() if one != stays)
+    os.kill(stays, signal.SIGSTOP)  # so the new one answers, once it can
+    try:
+        found = served.json("POST", SEARCH, pictures[0].read_bytes())
+    finally:
+        os.kill(stays, signal.SIGCONT)
+    assert found["matches"][0]["reference"] == "a"
+    assert new in served.workers()
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_stops_all_and_finishes_what_is_in_hand(
+    served: Served, pictures: list[Path], how: signal.Signals
+) -> None:
+    workers = served.workers()
+    with ThreadPoolExecutor(4) as pool:
+        asked = [
+            pool.submit(served.ask, "POST", f"{IMAGES}?id={number}", path.read_bytes(), JPEG)
+            for number, path in enumerate(pictures[:4])
+        ]
+        time.sleep(0.05)
+        served.parent.send_signal(how)
+        for one in asked:
+            with suppress(urllib.error.URLError, ConnectionError):  # it came too late
+                assert one.result()[0] in (201, 429)
+    assert served.parent.wait(60) == 0
+    assert not [number for number in workers if _is_worker(number)]
+
+
+def test_ends_with_the_process_that_watches(served: Served) -> None:
+    workers = served.workers()
+    served.parent.kill()
+    served.parent.wait(10)
+    until(lambda: not [number for number in workers if _is_worker(number)])
+
+
+def test_ends_loudly_when_a_process_cannot_begin(tmp_path: Path) -> None:
+    parent, _ = _begun(tmp_path)
+    assert parent.stderr is not None
+
+    def kill_one() -> bool:
+        found = [number for number in _children(parent.pid) if _is_worker(number)]
+        for number in found[:1]:
+            os.kill(number, signal.SIGKILL)
+        return bool(found)
+
+    until(kill_one)
+    assert parent.wait(60) == 1
+    assert "before it served" in parent.stderr.read()
+    parent.stderr.close()
+
+
+def test_says_at_once_what_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    words = ["serve", str(tmp_path / "missing"), "--workers", "2", "--port", "0"]
+    done = subprocess.run(
+        [sys.executable, "-m", "vit4icd", *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "there is no collection" in done.stderr
