@@ -125,7 +125,9 @@ def test_refuses_counts_below_one(option: str, capsys: pytest.CaptureFixture[str
         assert _run(*words, option, 0) == 2
         assert option in capsys.readouterr().err
     files = ("--queries", "gone", "--references", "gone", "--out", "x.csv")
-    assert _run("match", *files, "--threads", 0) == 2
+    for option in ("--threads", "--per-query", "--max-pairs", "--neighbours"):
+        assert _run("match", *files, option, 0) == 2
+        assert option in capsys.readouterr().err
     assert _run("match", *files) == 1
     assert capsys.readouterr().err.endswith("there is no file gone; look at its spelling\n")
 

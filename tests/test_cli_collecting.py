@@ -4,9 +4,12 @@ import csv
 import io
 import json
 import os
+import pty
 import re
+import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -14,6 +17,7 @@ import pytest
 
 from tests.conftest import make_model
 from vit4icd import cli
+from vit4icd.collection import Collection
 
 COLUMNS = {"COLUMNS": "80", "NO_COLOR": "1"}
 
@@ -145,6 +149,49 @@ def test_says_when_nothing_matches(
     assert "calibrate" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("file_format", ["table", "jsonl", "csv"])
+def test_answers_from_an_empty_collection(
+    file_format: str, model: Path, pictures: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    Collection.create(tmp_path / "empty", model=model)
+    words = ("search", tmp_path / "empty", pictures, "--model", model, "--threshold", "0.5")
+    assert _run(*words, "--format", file_format, "--verify", "--fail-on-match") == 0
+    printed = capsys.readouterr()
+    assert printed.err == "the collection is empty: nothing can match\n"
+    lines = printed.out.splitlines()
+    assert len(lines) == {"table": 0, "jsonl": 20, "csv": 1}[file_format]
+    assert all(json.loads(line)["matches"] == [] for line in lines if line.startswith("{"))
+
+
+def test_takes_what_is_named_twice_once(
+    model: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = pictures / "003.jpg", pictures, pictures / "003.jpg", pictures / "." / "004.jpg"
+    assert _run("index", "add", tmp_path / "mine", *again, "--model", model) == 0
+    assert "20 added, 0 updated, 0 unchanged" in capsys.readouterr().err
+    words = ("--model", model, "--threshold", "0.5", "--format", "jsonl")
+    assert _run("search", tmp_path / "mine", *again, *words) == 0
+    queries = [json.loads(line)["query"] for line in capsys.readouterr().out.splitlines()]
+    assert len(queries) == len(set(queries)) == 20
+    assert queries[0] == str(pictures / "003.jpg")
+
+
+def test_refuses_counts_that_are_none(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, said in (
+        (("search", "gone", "gone", "-k", 0), "--k must be at least 1, not 0"),
+        (("search", "gone", "gone", "-k", -3), "--k must be at least 1, not -3"),
+        (("index", "list", "gone", "--limit", 0), "--limit must be at least 1, not 0"),
+        (("index", "list", "gone", "--limit", -1), "--limit must be at least 1, not -1"),
+        (("index", "compact", "gone", "--keep-minutes", -1), "0 to 10,000,000, not -1.0"),
+        (("index", "compact", "gone", "--keep-minutes", "nan"), "0 to 10,000,000, not nan"),
+        (("index", "compact", "gone", "--keep-minutes", "1e30"), "0 to 10,000,000, not 1e+30"),
+    ):
+        assert _run(*words) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.endswith(said)
+
+
 def test_refuses_plain_queries_and_answers_the_others(
     stored: Path, pictures: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -183,6 +230,44 @@ def test_keeps_tables_whole_and_plain_in_a_pipe(
     assert "long " * 30 + r"[red]\x1b[31m.jpg" in lines[1]
     assert b"\x1b" not in done.stdout + done.stderr
     assert done.stderr == b""
+
+
+def _on_a_terminal(*words: object) -> str:
+    """Return what a verb prints to a terminal of 80 columns."""
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "vit4icd", *map(str, words)]
+    environment = os.environ | COLUMNS | {"TERM": "dumb"}
+    with subprocess.Popen(command, stdout=theirs, env=environment) as child:
+        os.close(theirs)
+        printed = b""
+        with suppress(OSError):  # raised by Linux at the end
+            while part := os.read(ours, 65_536):
+                printed += part
+    os.close(ours)
+    assert child.returncode == 0
+    return printed.decode()
+
+
+def test_shows_whole_names_on_a_narrow_terminal(
+    pictures: Path, model: Path, tmp_path: Path
+) -> None:
+    names = [f"a long name that ends otherwise {'x' * 30} {number}.jpg" for number in (1, 2)]
+    for name in names:
+        shutil.copy(pictures / "000.jpg", tmp_path / name)
+    stored = tmp_path / "mine"
+    queries = [tmp_path / name for name in names]
+    assert _run("index", "add", stored, *queries, "--model", model, "--id-from", "name") == 0
+    words = ("search", stored, *queries, "--model", model, "--threshold", "-1", "-k", 2)
+    printed = _on_a_terminal(*words, "--verify")
+    lines = printed.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0].split() == ["query", "reference", "verdict", "p", "proof"]
+    places = slice(lines[0].index("reference"), lines[0].index("verdict"))
+    told = "".join(line[places] for line in lines).replace(" ", "")
+    for name in names:
+        assert told.count(name.replace(" ", "")) == 2
+    assert "score" in _on_a_terminal(*words).splitlines()[0]
+    assert b"of query  of reference" in _piped(*words, "--verify").stdout
 
 
 def test_looks_after_a_collection(
@@ -238,3 +323,8 @@ def test_shows_the_verbs_of_collections(capsys: pytest.CaptureFixture[str]) -> N
     printed = capsys.readouterr().out
     assert "index add" in printed
     assert "evaluate" not in printed
+    assert _run("--help") == 0
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 100
+    assert "index add" in printed
+    assert "evaluate" in printed

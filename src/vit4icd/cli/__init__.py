@@ -7,9 +7,12 @@ failed, 2 wrong usage, 3 finished but some inputs were skipped (with --strict), 
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import tyro
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
 
 import vit4icd
 from vit4icd.cli.collecting import (
@@ -21,11 +24,11 @@ from vit4icd.cli.collecting import (
     index_restore,
     index_snapshot,
     index_verify,
-    search,
 )
 from vit4icd.cli.comparing import compare
 from vit4icd.cli.deduplicating import dedup, leaks
 from vit4icd.cli.doctoring import config_show, doctor
+from vit4icd.cli.finding import search
 from vit4icd.cli.searching import calibrate, demo, describe, evaluate, match
 from vit4icd.cli.serving import serve
 from vit4icd.cli.terminal import shown, talk
@@ -71,6 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if words[:1] == ["--version"]:
         print(f"vit4icd {vit4icd.__version__}")
         sys.exit(0)
+    if _asks_for_overview(words):
+        _print_overview(_verbs(words))
+        sys.exit(0)
     try:
         code = tyro.extras.subcommand_cli_from_dict(
             _verbs(words), prog="vit4icd", description=vit4icd.__doc__, args=words,
@@ -102,6 +108,23 @@ def _joined(words: list[str]) -> list[str]:
     """Take the two words of a verb such as "index add" for one."""
     verb = " ".join(words[:2])
     return [verb, *words[2:]] if verb in VERBS else words
+
+
+def _asks_for_overview(words: Sequence[str]) -> bool:
+    """Return whether help is wanted of all verbs, or of those that begin with a word."""
+    is_help = words[-1:] in (["-h"], ["--help"])
+    return is_help and (len(words) == 1 or (len(words) == 2 and words[0] not in VERBS))
+
+
+def _print_overview(verbs: Mapping[str, Callable[..., int]]) -> None:
+    """Print what there is, a verb each; the help of a verb says more."""
+    about = Table.grid(padding=(0, 2))
+    for name, verb in verbs.items():
+        about.add_row(name, (verb.__doc__ or "").split("\n\n")[0])
+    console = Console(highlight=False, markup=False)
+    console.print("usage: vit4icd [-h] [--version] VERB ...\n\n", vit4icd.__doc__, "\n", sep="")
+    console.print(Panel(about, title="verbs", title_align="left"))
+    console.print("What one takes: vit4icd VERB --help")
 
 
 def _verbs(words: Sequence[str]) -> dict[str, Callable[..., int]]:

@@ -1,19 +1,21 @@
 """Answers of a search, as a table for people or in a format for programs."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rich.table import Table
 
-from vit4icd.cli.terminal import print_table, say, shown
+from vit4icd.cli.terminal import n_columns, print_table, say, shown
 
 if TYPE_CHECKING:
     from vit4icd.collection import Answer
     from vit4icd.matches import Match
 
 __all__ = ["Format", "Tally", "write_answers"]
+
+_NARROW = 100  # columns of a terminal below which proofs are told in short
 
 Format = Literal["table", "json", "jsonl", "csv", "parquet"]
 
@@ -27,9 +29,11 @@ class Tally:
     n_copies: int = 0
     n_skipped: int = 0
     untried: set[str] = field(default_factory=set)
+    is_empty: bool = False
+    """Whether there was nothing that could match."""
 
     def over(self, answers: Iterable["Answer"]) -> Iterator["Answer"]:
-        """Yield the answers as they are; at the end, say what could not be proven."""
+        """Yield the answers as they are; at the end, say what could not be done."""
         for answer in answers:
             self.n_queries += 1
             self.n_copies += any(match.is_copy for match in answer.matches)
@@ -38,7 +42,10 @@ class Tally:
                 reason = f"{answer.skipped.message} ({answer.skipped.reason})"
                 say(self.quiet, f"not searched: {shown(answer.query)}: {reason}")
             self.untried.update(answer.untried)
+            self.is_empty |= answer.nearest is None and answer.skipped is None
             yield answer
+        if self.is_empty:
+            say(self.quiet, "the collection is empty: nothing can match")
         if self.untried:
             say(
                 self.quiet,
@@ -62,25 +69,36 @@ def write_answers(answers: Iterable["Answer"], format_: Format, out: Path | None
 
 
 def _print_answers(answers: Sequence["Answer"], out: Path | None) -> None:
-    from vit4icd.matches import probability_text
-
-    table = Table("query", "reference", "verdict", "p", "score", box=None)
     is_proof_tried = any(match.verified for answer in answers for match in answer.matches)
-    for name in ("of query", "of reference") if is_proof_tried else ():
-        table.add_column(name)
+    columns = _columns(is_proof_tried, is_narrow=n_columns(out) < _NARROW)
+    table = Table("query", "reference", *columns, box=None)
     for answer in answers:
         for row, match in enumerate(answer.matches):
-            name = shown(answer.query) if row == 0 else ""
-            cells = [
-                name,
-                shown(match.reference),
-                match.verdict,
-                probability_text(match.probability),
-            ]
-            cells.append(f"{match.score:.3f}")
-            table.add_row(*cells, *(_proof(match) if is_proof_tried else ()))
-    lines = [_no_match(answer) for answer in answers if not (answer.matches or answer.skipped)]
+            names = shown(answer.query) if row == 0 else "", shown(match.reference)
+            table.add_row(*names, *(cell(match) for cell in columns.values()))
+    lines = [
+        _no_match(answer.query, answer.nearest)
+        for answer in answers
+        if not answer.matches and answer.nearest is not None
+    ]
     print_table(table, out, lines)
+
+
+def _columns(is_proof_tried: bool, *, is_narrow: bool) -> dict[str, Callable[["Match"], str]]:
+    """Return what is said of a match, by heading: less where that leaves no room for names."""
+    from vit4icd.matches import probability_text
+
+    columns: dict[str, Callable[[Match], str]] = {
+        "verdict": lambda match: match.verdict,
+        "p": lambda match: probability_text(match.probability),
+    }
+    if is_proof_tried and is_narrow:
+        return columns | {"proof": lambda match: " / ".join(filter(None, _proof(match)))}
+    columns["score"] = lambda match: f"{match.score:.3f}"
+    if is_proof_tried:
+        columns["of query"] = lambda match: _proof(match)[0]
+        columns["of reference"] = lambda match: _proof(match)[1]
+    return columns
 
 
 def _proof(match: "Match") -> tuple[str, str]:
@@ -90,13 +108,11 @@ def _proof(match: "Match") -> tuple[str, str]:
     return f"{match.overlap.query_share:.0%}", f"{match.overlap.reference_share:.0%}"
 
 
-def _no_match(answer: "Answer") -> str:
+def _no_match(query: str, nearest: "Match") -> str:
     from vit4icd.matches import probability_text
 
-    text = f"{shown(answer.query)}: no match above the threshold"
-    if answer.nearest is None:
-        return f"{shown(answer.query)}: no match, for the collection is empty"
-    probability = probability_text(answer.nearest.probability)
-    score = f"p = {probability}" if probability else f"score {answer.nearest.score:.3f}"
+    probability = probability_text(nearest.probability)
+    score = f"p = {probability}" if probability else f"score {nearest.score:.3f}"
     score = score.replace("= <", "< ").replace("= >", "> ")
-    return f"{text}; nearest was {shown(answer.nearest.reference)} at {score}"
+    name = shown(nearest.reference)
+    return f"{shown(query)}: no match above the threshold; nearest was {name} at {score}"

@@ -1,4 +1,4 @@
-"""The verbs of collections: keep references, look after them, and search them."""
+"""The verbs of collections: keep references and look after them."""
 
 import json
 import os
@@ -12,13 +12,23 @@ import tyro
 from rich.table import Table
 from tyro.conf import Positional
 
-from vit4icd.cli.answers import Format, Tally, write_answers
+from vit4icd.cli.answers import Format
+from vit4icd.cli.arguments import (
+    Flag,
+    Json,
+    MaybeCount,
+    MaybePath,
+    MaybeText,
+    Out,
+    Pictures,
+    Place,
+)
 from vit4icd.cli.options import (
     Device,
-    Options,
     most_pixels,
-    open_describer,
+    open_collection,
     paths_of,
+    require_counts,
     require_outputs,
     settled,
 )
@@ -37,19 +47,16 @@ __all__ = [
     "index_restore",
     "index_snapshot",
     "index_verify",
-    "search",
 ]
 
-_MATCHED = 11
 _PAGE = 1_000  # records listed at a time
+_MOST_MINUTES = 10_000_000  # some twenty years
 
-Place = Annotated[Positional[str], tyro.conf.arg(metavar="COLLECTION")]
-Pictures = Annotated[Positional[tuple[Path, ...]], tyro.conf.arg(metavar="[PICTURE ...]")]
-Ids = Annotated[Positional[tuple[str, ...]], tyro.conf.arg(metavar="[ID ...]")]
+Ids = Annotated[
+    Positional[tuple[str, ...]], tyro.conf.arg(metavar="[ID ...]", help_behavior_hint="")
+]
 Name = Annotated[Positional[str], tyro.conf.arg(metavar="NAME")]
 Metadata = tyro.conf.UseAppendAction[tuple[str, ...]]
-Json = Annotated[bool, tyro.conf.arg(name="json")]
-Out = Annotated[Path | None, tyro.conf.arg(aliases=["-o"])]
 
 
 def index_add(
@@ -59,16 +66,16 @@ def index_add(
     *,
     id_from: Literal["path", "name", "sha256"] = "path",
     metadata: Metadata = (),
-    without_features: bool = False,
-    from_file0: Path | None = None,
-    skipped: Path | None = None,
-    jsonl: bool = False,
-    model: Path | None = None,
+    without_features: Flag = False,
+    from_file0: MaybePath = None,
+    skipped: MaybePath = None,
+    jsonl: Flag = False,
+    model: MaybePath = None,
     device: Device = "auto",
-    threads: int | None = None,
-    max_pixels: int | None = None,
-    strict: bool = False,
-    quiet: bool = False,
+    threads: MaybeCount = None,
+    max_pixels: MaybeCount = None,
+    strict: Flag = False,
+    quiet: Flag = False,
 ) -> int:
     """Add pictures to a collection, which is made if there is none; goes on where it stopped.
 
@@ -77,7 +84,7 @@ def index_add(
         images: Pictures, folders (searched to the bottom) and uncompressed .tar shards.
         id_from: What becomes a picture's id: its path as given, file name, or content.
         metadata: KEY=VALUE, stored with each of the pictures; may be given again.
-        without_features: Leave out local features, 16 kB a picture, which search --verify needs.
+        without_features: Leave out local features, 17 kB a picture, which search --verify needs.
         from_file0: File with more paths, each ended by a NUL byte; - is stdin.
         skipped: Where pictures left out are listed; beside the collection's folder by default.
         jsonl: Print a JSON line for each picture once it is safely stored.
@@ -96,7 +103,7 @@ def index_add(
     most, options = most_pixels(max_pixels), settled(model, device, threads)
     fields, paths = _metadata(metadata), paths_of(images, from_file0)
     _require_there(paths)
-    opened = _open(collection, options, make=True)
+    opened = open_collection(collection, options, make=True)
     with bar("adding", quiet) as advance:
 
         def progress(report: AddProgress) -> None:
@@ -134,8 +141,8 @@ def index_remove(
     ids: Ids = (),
     /,
     *,
-    from_file0: Path | None = None,
-    quiet: bool = False,
+    from_file0: MaybePath = None,
+    quiet: Flag = False,
 ) -> int:
     """Remove pictures from a collection, by id.
 
@@ -145,7 +152,7 @@ def index_remove(
         from_file0: File with more ids, each ended by a NUL byte; - is stdin.
         quiet: No summary.
     """
-    opened = _open(collection)
+    opened = open_collection(collection)
     wanted = {*ids, *_listed(from_file0)}
     if not wanted:
         raise ConfigError("name at least one id, or a list with --from-file0")
@@ -162,7 +169,7 @@ def index_info(collection: Place, /, *, json_out: Json = False) -> int:
         collection: Folder or address of the collection.
         json_out: Print it as JSON.
     """
-    info = _open(collection).info()
+    info = open_collection(collection).info()
     fields = {
         "collection": info.uri,
         "pictures": info.n_images,
@@ -187,8 +194,8 @@ def index_list(
     collection: Place,
     /,
     *,
-    after: str | None = None,
-    limit: int | None = None,
+    after: MaybeText = None,
+    limit: MaybeCount = None,
     format_: Annotated[Format, tyro.conf.arg(name="format")] = "table",
     out: Out = None,
 ) -> int:
@@ -204,7 +211,8 @@ def index_list(
     from vit4icd.collection import write_fields
 
     require_outputs(out)
-    records = _records(_open(collection), after, limit)
+    require_counts(limit=limit)
+    records = _records(open_collection(collection), after, limit)
     if format_ != "table":
         rows = (record.to_json() for record in records)
         if format_ in ("csv", "parquet"):
@@ -226,7 +234,7 @@ def index_verify(collection: Place, /) -> int:
     Args:
         collection: Folder or address of the collection.
     """
-    found = _open(collection).verify()
+    found = open_collection(collection).verify()
     for problem in found.problems:
         print(shown(problem))
     n_problems = len(found.problems)
@@ -242,7 +250,9 @@ def index_compact(collection: Place, /, *, keep_minutes: float = 30.0, quiet: bo
         keep_minutes: Versions that were in use this long ago stay, for those reading them.
         quiet: No summary.
     """
-    freed = _open(collection).compact(keep=timedelta(minutes=keep_minutes))
+    if not 0 <= keep_minutes <= _MOST_MINUTES:
+        raise ConfigError(f"--keep-minutes is 0 to {_MOST_MINUTES:,}, not {keep_minutes}")
+    freed = open_collection(collection).compact(keep=timedelta(minutes=keep_minutes))
     say(quiet, f"{freed / 2**20:.1f} MiB freed")
     return 0
 
@@ -255,7 +265,7 @@ def index_snapshot(collection: Place, name: Name, /, *, forget: bool = False) ->
         name: Name of the snapshot.
         forget: Keep the snapshot of this name no longer.
     """
-    opened = _open(collection)
+    opened = open_collection(collection)
     if forget:
         opened.forget(name)
         say(False, f"{name} is not kept any more; index compact frees its space")
@@ -271,83 +281,10 @@ def index_restore(collection: Place, name: Name, /) -> int:
         collection: Folder or address of the collection.
         name: Name of the snapshot.
     """
-    opened = _open(collection)
+    opened = open_collection(collection)
     opened.restore(name)
     say(False, f"{collection} holds the {len(opened)} pictures of {name} again")
     return 0
-
-
-def search(
-    collection: Place,
-    images: Pictures = (),
-    /,
-    *,
-    k: Annotated[int, tyro.conf.arg(aliases=["-k"])] = 10,
-    threshold: str = "auto",
-    verify: bool = False,
-    flip: bool = False,
-    rotate: bool = False,
-    regions: bool = False,
-    from_file0: Path | None = None,
-    format_: Annotated[Format, tyro.conf.arg(name="format")] = "table",
-    out: Out = None,
-    fail_on_match: bool = False,
-    model: Path | None = None,
-    device: Device = "auto",
-    threads: int | None = None,
-    max_pixels: int | None = None,
-    strict: bool = False,
-    quiet: bool = False,
-) -> int:
-    """Search a collection for the pictures that these are copies of.
-
-    Args:
-        collection: Folder or address of the collection.
-        images: Pictures, folders, uncompressed .tar shards; - reads one picture from stdin.
-        k: Matches of each picture, at most.
-        threshold: Least score; P99: 99 % of matches are copies; auto: with a probability of 0.9.
-        verify: Try to prove the nearest by local features; what is proven is a match.
-        flip: Search the mirrored picture too.
-        rotate: Search all eight orientations.
-        regions: Search nine parts of the picture too, for small copies pasted into it.
-        from_file0: File with more paths, each ended by a NUL byte; - is stdin.
-        format_: json and jsonl hold an answer for each picture, csv and parquet each match.
-        out: Write to this file instead of stdout.
-        fail_on_match: End with exit code 11 when anything is a copy.
-        model: Model folder; the packaged model by default.
-        device: Where the model runs.
-        threads: Processors the model may use; all this process may use by default.
-        max_pixels: Refuse pictures of more pixels, before decoding them.
-        strict: End with exit code 3 when a picture could not be searched.
-        quiet: No progress and no remarks.
-    """
-    require_outputs(out)
-    most, tally = most_pixels(max_pixels), Tally(quiet)
-    options = settled(model, device, threads, threshold)
-    queries = paths_of(images, from_file0)
-    from_stdin = [str(path) for path in queries] == ["-"]
-    opened = _open(collection, options)
-    with bar("searching", quiet) as advance:
-        answers = opened.ask(
-            sys.stdin.buffer.read() if from_stdin else queries,
-            names=["-"] if from_stdin else None,
-            k=k,
-            threshold=options.threshold,
-            verify=verify,
-            flip=flip,
-            rotate=rotate,
-            regions=regions,
-            max_pixels=most,
-            progress=lambda done, n: advance(done, n, ""),
-        )
-        write_answers(tally.over(answers), format_, out)
-    if fail_on_match and tally.n_copies:
-        return _MATCHED
-    if not tally.n_queries:
-        raise DataError(f"there is no picture in {', '.join(map(str, queries))}")
-    if tally.n_skipped == tally.n_queries:
-        return 1
-    return 3 if strict and tally.n_skipped else 0
 
 
 def _records(collection: "Collection", after: str | None, limit: int | None) -> Iterator["Record"]:
@@ -363,16 +300,6 @@ def _listed(path: Path | None) -> list[str]:
         return []
     data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
     return [os.fsdecode(part) for part in data.split(b"\0") if part]
-
-
-def _open(collection: str, options: Options | None = None, *, make: bool = False) -> "Collection":
-    """Open a collection, with its model if options say which; make one if that is asked for."""
-    from vit4icd.collection import Collection
-
-    describer = None if options is None else open_describer(options)
-    if make and not Collection.exists(collection):
-        return Collection.create(collection, describer=describer)
-    return Collection.open(collection, describer=describer)
 
 
 def _require_there(paths: Sequence[Path]) -> None:

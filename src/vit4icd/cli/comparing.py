@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 from tyro.conf import Positional
 
+from vit4icd.cli.arguments import Flag, MaybeCount, MaybePath
 from vit4icd.cli.options import open_describer, require_outputs, settled
 from vit4icd.cli.terminal import say, shown
 
@@ -19,16 +20,16 @@ _MATCHES = 11
 
 
 def compare(
-    query: Positional[Path],
-    reference: Positional[Path],
+    query: Annotated[Positional[Path], tyro.conf.arg(metavar="QUERY")],
+    reference: Annotated[Positional[Path], tyro.conf.arg(metavar="REFERENCE")],
     /,
     *,
-    out: Path | None = None,
+    out: MaybePath = None,
     format_: Annotated[Literal["text", "json"], tyro.conf.arg(name="format")] = "text",
-    fail_on_match: bool = False,
-    model: Path | None = None,
-    threads: int | None = None,
-    quiet: bool = False,
+    fail_on_match: Flag = False,
+    model: MaybePath = None,
+    threads: MaybeCount = None,
+    quiet: Flag = False,
 ) -> int:
     """Say whether one picture is a copy of another, and of which part; draw the proof.
 

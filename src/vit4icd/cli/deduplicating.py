@@ -11,6 +11,7 @@ import tyro
 from rich.table import Table
 from tyro.conf import Positional
 
+from vit4icd.cli.arguments import Flag, MaybeCount, MaybePath
 from vit4icd.cli.options import (
     Device,
     most_pixels,
@@ -30,7 +31,9 @@ _SKIPPED, _MATCHED = 3, 11
 _TOLD = 10  # files left where they are that are named on stderr
 _DONE = {"move": "moved", "trash": "sent to the trash", "hardlink": "replaced by links"}
 
-Inputs = Annotated[Positional[tuple[Path, ...]], tyro.conf.arg(metavar="[FOLDER ...]")]
+Inputs = Annotated[
+    Positional[tuple[Path, ...]], tyro.conf.arg(metavar="[FOLDER ...]", help_behavior_hint="")
+]
 Train = Annotated[Positional[Path], tyro.conf.arg(metavar="TRAIN")]
 Test = Annotated[Positional[Path], tyro.conf.arg(metavar="TEST")]
 Format = Literal["table", "json", "jsonl", "csv", "parquet", "files0"]
@@ -43,23 +46,23 @@ def dedup(
     /,
     *,
     reference: tuple[Path, ...] = (),
-    from_file0: Path | None = None,
+    from_file0: MaybePath = None,
     strictness: Literal["clique", "community", "component"] = "clique",
     threshold: str = "auto",
-    verify: bool = False,
+    verify: Flag = False,
     action: Literal["report", "move", "trash", "hardlink"] = "report",
-    to: Path | None = None,
-    yes: bool = False,
+    to: MaybePath = None,
+    yes: Flag = False,
     out: Path = Path("dedup-report"),
-    cache: Path | None = None,
+    cache: MaybePath = None,
     format_: Annotated[Format, tyro.conf.arg(name="format")] = "table",
-    fail_on_match: bool = False,
-    model: Path | None = None,
+    fail_on_match: Flag = False,
+    model: MaybePath = None,
     device: Device = "auto",
-    threads: int | None = None,
-    max_pixels: int | None = None,
-    strict: bool = False,
-    quiet: bool = False,
+    threads: MaybeCount = None,
+    max_pixels: MaybeCount = None,
+    strict: Flag = False,
+    quiet: Flag = False,
 ) -> int:
     """Find the groups of copies in folders, and which copy of each to keep; deletes nothing.
 
@@ -132,17 +135,17 @@ def leaks(
     /,
     *,
     threshold: str = "auto",
-    verify: bool = False,
+    verify: Flag = False,
     out: Path = Path("leaks-report"),
-    cache: Path | None = None,
+    cache: MaybePath = None,
     format_: Annotated[LeakFormat, tyro.conf.arg(name="format")] = "table",
-    fail_on_match: bool = False,
-    model: Path | None = None,
+    fail_on_match: Flag = False,
+    model: MaybePath = None,
     device: Device = "auto",
-    threads: int | None = None,
-    max_pixels: int | None = None,
-    strict: bool = False,
-    quiet: bool = False,
+    threads: MaybeCount = None,
+    max_pixels: MaybeCount = None,
+    strict: Flag = False,
+    quiet: Flag = False,
 ) -> int:
     """List the test pictures that are copies of training pictures.
 

@@ -2,12 +2,10 @@
 
 import json
 from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated
 
-import tyro
 from rich.table import Table
 
+from vit4icd.cli.arguments import Json, MaybeCount, MaybePath
 from vit4icd.cli.options import Device, settled
 from vit4icd.cli.terminal import print_table, say
 
@@ -15,14 +13,12 @@ __all__ = ["config_show", "doctor"]
 
 _FAILED = 1
 
-Json = Annotated[bool, tyro.conf.arg(name="json")]
-
 
 def doctor(
     *,
-    model: Path | None = None,
+    model: MaybePath = None,
     device: Device = "auto",
-    threads: int | None = None,
+    threads: MaybeCount = None,
     json_out: Json = False,
 ) -> int:
     """Check installation, model, engine, threads and disk, and measure the speed to expect.

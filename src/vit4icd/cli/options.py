@@ -12,14 +12,17 @@ from vit4icd.errors import ConfigError
 from vit4icd.settings import effective
 
 if TYPE_CHECKING:
+    from vit4icd.collection import Collection
     from vit4icd.describer import OnnxDescriber
 
 __all__ = [
     "Device",
     "Options",
     "most_pixels",
+    "open_collection",
     "open_describer",
     "paths_of",
+    "require_counts",
     "require_outputs",
     "settled",
 ]
@@ -66,12 +69,40 @@ def open_describer(options: Options) -> "OnnxDescriber":
     return load_describer(options.model, device=options.device, n_threads=options.threads)
 
 
+def open_collection(
+    collection: str, options: Options | None = None, *, make: bool = False
+) -> "Collection":
+    """Open a collection, with its model if options say which; make one if that is asked for."""
+    from vit4icd.collection import Collection
+
+    describer = None if options is None else open_describer(options)
+    if make and not Collection.exists(collection):
+        return Collection.create(collection, describer=describer)
+    return Collection.open(collection, describer=describer)
+
+
+def require_counts(**counts: int | None) -> None:
+    """Refuse a count below 1; each is named as its option is.
+
+    Raises:
+        ConfigError: there is one.
+
+    Example:
+        >>> require_counts(limit=0)
+        Traceback (most recent call last):
+        ...
+        vit4icd.errors.ConfigError: --limit must be at least 1, not 0
+    """
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise ConfigError(f"--{name.replace('_', '-')} must be at least 1, not {count}")
+
+
 def most_pixels(asked: int | None) -> int:
     """Return the pixels that a picture may have: as asked, or the packaged limit."""
     from vit4icd.images import MAX_PIXELS
 
-    if asked is not None and asked < 1:
-        raise ConfigError(f"--max-pixels must be at least 1, not {asked}")
+    require_counts(max_pixels=asked)
     return MAX_PIXELS if asked is None else asked
 
 
@@ -92,7 +123,7 @@ def require_outputs(*files: Path | None, folder: Path | None = None) -> None:
 
 
 def paths_of(inputs: Sequence[Path], from_file0: Path | None) -> list[Path]:
-    """Return the inputs and those that a NUL-separated list names; - is stdin."""
+    """Return the inputs and those that a NUL-separated list names, each once; - is stdin."""
     paths = list(inputs)
     if from_file0 is not None:
         try:
@@ -103,4 +134,4 @@ def paths_of(inputs: Sequence[Path], from_file0: Path | None) -> list[Path]:
         paths += [Path(os.fsdecode(part)) for part in data.split(b"\0") if part]
     if not paths:
         raise ConfigError("name at least one folder or picture, or a list with --from-file0")
-    return paths
+    return list(dict.fromkeys(paths))

@@ -6,9 +6,15 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 from rich.table import Table
-from tyro.conf import Positional
 
-from vit4icd.cli.options import most_pixels, open_describer, require_outputs, settled
+from vit4icd.cli.arguments import Flag, MaybeCount, MaybeNumber, MaybePath, MaybeText, Pictures
+from vit4icd.cli.options import (
+    most_pixels,
+    open_describer,
+    require_counts,
+    require_outputs,
+    settled,
+)
 from vit4icd.cli.terminal import bar, say, talk
 from vit4icd.errors import ConfigError
 
@@ -18,17 +24,17 @@ Reduction = Literal["avg", "min", "sscd", "copynce", "vsc", "stretch", "subtract
 
 
 def describe(
-    inputs: Positional[tuple[Path, ...]],
+    inputs: Pictures,
     /,
     *,
     out: Path,
-    model: Path | None = None,
+    model: MaybePath = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
-    threads: int | None = None,
+    threads: MaybeCount = None,
     share: str = "0/1",
-    max_pixels: int | None = None,
-    strict: bool = False,
-    quiet: bool = False,
+    max_pixels: MaybeCount = None,
+    strict: Flag = False,
+    quiet: Flag = False,
 ) -> int:
     """Describe pictures, folders and tar shards into one HDF5 file; goes on where it stopped.
 
@@ -76,14 +82,14 @@ def match(
     out: Path,
     background: tuple[Path, ...] = (),
     reduction: Reduction = "avg",
-    factor: float | None = None,
-    neighbours: int | None = None,
+    factor: MaybeNumber = None,
+    neighbours: MaybeCount = None,
     max_pairs: int = 500_000,
-    per_query: int | None = None,
+    per_query: MaybeCount = None,
     ids: Literal["official", "path"] = "official",
-    all_digits: bool = False,
-    threads: int | None = None,
-    quiet: bool = False,
+    all_digits: Flag = False,
+    threads: MaybeCount = None,
+    quiet: Flag = False,
 ) -> int:
     """Find the best pairs of queries and references, exactly; normalise scores by a background.
 
@@ -107,6 +113,7 @@ def match(
     from vit4icd.storage import map_descriptors, read_descriptors, write_pairs
 
     require_outputs(out)
+    require_counts(max_pairs=max_pairs, per_query=per_query, neighbours=neighbours)
     options = settled(threads=threads)
     query_set, sets = read_descriptors(queries, ids=ids), map_descriptors(references, ids=ids)
     prepared = Normalised.unchanged(query_set)
@@ -135,14 +142,16 @@ def evaluate(
     *,
     pairs: Path,
     truth: Path,
-    queries_after: str | None = None,
+    queries_after: MaybeText = None,
     max_pairs: int = 500_000,
     resamples: int = 200,
     seed: int = 0,
-    json_out: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
-    report: Path | None = None,
-    query_images: Path | None = None,
-    reference_images: Path | None = None,
+    json_out: Annotated[
+        Path | None, tyro.conf.arg(name="json", metavar="PATH", help_behavior_hint="")
+    ] = None,
+    report: MaybePath = None,
+    query_images: MaybePath = None,
+    reference_images: MaybePath = None,
 ) -> int:
     """Measure pairs against the truth: the original's figures, with intervals and a report.
 
@@ -165,6 +174,7 @@ def evaluate(
     from vit4icd.storage import read_pairs, read_truth, write_json
 
     require_outputs(json_out, report)
+    require_counts(max_pairs=max_pairs)
     result = room.evaluate(
         read_pairs(pairs),
         read_truth(truth),
@@ -190,7 +200,7 @@ def evaluate(
 
 
 def calibrate(
-    pictures: Positional[tuple[Path, ...]],
+    pictures: Pictures,
     /,
     *,
     model: Path,
@@ -199,15 +209,14 @@ def calibrate(
     copies: int = 8,
     seed: int = 0,
     source: str = "",
-    report: Path | None = None,
-    threads: int | None = None,
-    quiet: bool = False,
+    report: MaybePath = None,
+    threads: MaybeCount = None,
+    quiet: Flag = False,
 ) -> int:
     """Measure what a model's scores mean and store it, with a background set, in its folder.
 
     Args:
-        pictures: Pictures, folders and tar shards that the model was not trained on; copies of them
-            are made with edits of all kinds.
+        pictures: Pictures, folders, shards the model was not trained on; copies are made of them.
         model: Model folder that gets background.h5 and calibration.json.
         background: Descriptor file of images that match nothing, some 10,000 of them.
         unrelated: Descriptor files of other images that match nothing.
@@ -224,6 +233,7 @@ def calibrate(
     from vit4icd.storage import read_descriptors
 
     require_outputs(report)
+    require_counts(copies=copies)
     with bar("calibrating", quiet) as advance:
         result = room.calibrate(
             open_describer(settled(model, threads=threads)),
@@ -248,7 +258,7 @@ def calibrate(
     return 0
 
 
-def demo(*, out: Path = Path("demo-report"), model: Path | None = None, quiet: bool = False) -> int:
+def demo(*, out: Path = Path("demo-report"), model: MaybePath = None, quiet: Flag = False) -> int:
     """Find which of the packaged pictures are copies of which photographs, and show it.
 
     Args:

@@ -3,12 +3,12 @@
 import importlib.util
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from tyro.conf import Positional
 
+from vit4icd.cli.arguments import Flag, MaybeCount, MaybePath
 from vit4icd.cli.options import Device, Options, open_describer, settled
 from vit4icd.cli.terminal import say
 from vit4icd.errors import ConfigError, MissingExtraError
@@ -20,7 +20,9 @@ __all__ = ["serve"]
 
 _NEEDS = ("fastapi", "uvicorn", "jinja2", "prometheus_client", "python_multipart")
 
-Places = Annotated[Positional[tuple[str, ...]], tyro.conf.arg(metavar="[COLLECTION ...]")]
+Places = Annotated[
+    Positional[tuple[str, ...]], tyro.conf.arg(metavar="[COLLECTION ...]", help_behavior_hint="")
+]
 
 
 def serve(
@@ -29,19 +31,19 @@ def serve(
     *,
     host: str = "127.0.0.1",
     port: int = 8400,
-    keys: Path | None = None,
+    keys: MaybePath = None,
     make_key: Literal["read", "admin"] | None = None,
-    create: bool = False,
-    data: Path | None = None,
-    pictures: Path | None = None,
+    create: Flag = False,
+    data: MaybePath = None,
+    pictures: MaybePath = None,
     max_mib: int = 32,
     max_pixels: int = 64_000_000,
     max_waiting: int = 128,
     workers: int = 1,
-    model: Path | None = None,
+    model: MaybePath = None,
     device: Device = "auto",
-    threads: int | None = None,
-    quiet: bool = False,
+    threads: MaybeCount = None,
+    quiet: Flag = False,
 ) -> int:
     """Serve collections over HTTP, with a page on which people judge matches.
 

@@ -17,7 +17,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-__all__ = ["Advance", "bar", "print_table", "say", "shown", "talk"]
+__all__ = ["Advance", "bar", "n_columns", "print_table", "say", "shown", "talk"]
 
 _WIDE = 10_000  # columns of a table that no terminal shows, so that nothing is cut off
 
@@ -53,10 +53,17 @@ def say(quiet: bool, text: str) -> None:
         talk.print(text, markup=False, soft_wrap=True)
 
 
+def n_columns(out: Path | None) -> int:
+    """Return how wide a table can be: as the terminal, or so that every row is one line."""
+    return _console().width if out is None and sys.stdout.isatty() else _WIDE
+
+
 def print_table(table: Table, out: Path | None, lines: Sequence[str] = ()) -> None:
-    """Print to a terminal at its width; elsewhere, nothing is cut off."""
+    """Print to a terminal at its width, with long cells folded; elsewhere, each row is one line."""
+    for column in table.columns:
+        column.overflow = "fold"
     if out is None:
-        _draw(_console(width=None if sys.stdout.isatty() else _WIDE), table, lines)
+        _draw(_console(width=n_columns(out)), table, lines)
         return
     from vit4icd.storage import atomic_path
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import Positional
 
+from vit4icd.cli.arguments import Flag, MaybeCount, MaybePath, MaybeText
 from vit4icd.cli.options import settled
 from vit4icd.cli.terminal import bar, say, talk
 from vit4icd.errors import MissingExtraError
@@ -22,18 +23,18 @@ def train(
     *,
     data: Path,
     out: Path,
-    resume: bool = False,
+    resume: Flag = False,
     stages: tuple[StageName, ...] = ("teacher", "student", "tune", "pairs"),
-    pairs: Path | None = None,
-    support: Path | None = None,
+    pairs: MaybePath = None,
+    support: MaybePath = None,
     start: tuple[str, ...] = (),
-    teacher: Path | None = None,
-    neighbours: Path | None = None,
+    teacher: MaybePath = None,
+    neighbours: MaybePath = None,
     settings: Annotated[tuple[str, ...], tyro.conf.arg(name="set")] = (),
     device: Literal["auto", "cpu", "cuda"] = "auto",
-    threads: int | None = None,
+    threads: MaybeCount = None,
     licence: str = "unknown",
-    quiet: bool = False,
+    quiet: Flag = False,
 ) -> int:
     """Train by a recipe: teacher, student, tuned student, labelled pairs; goes on with --resume.
 
@@ -92,14 +93,14 @@ def export(
     /,
     *,
     out: Path,
-    image_size: int | None = None,
-    half: bool = False,
-    licence: str | None = None,
+    image_size: MaybeCount = None,
+    half: Flag = False,
+    licence: MaybeText = None,
     threshold: tuple[str, ...] = (),
-    without_torch_weights: bool = False,
+    without_torch_weights: Flag = False,
     average: tuple[Path, ...] = (),
     whiten: tuple[Path, ...] = (),
-    quiet: bool = False,
+    quiet: Flag = False,
 ) -> int:
     """Write a model folder anew: at another size, in half precision, averaged, whitened.
 
@@ -136,7 +137,7 @@ def export(
     return 0
 
 
-def edits(image: Positional[Path], /, *, out: Path, donors: Path | None = None) -> int:
+def edits(image: Positional[Path], /, *, out: Path, donors: MaybePath = None) -> int:
     """Draw a contact sheet of every edit at three strengths.
 
     Args:
@@ -158,9 +159,9 @@ def prepare_copies(
     out: Path,
     copies: int = 19,
     size: int = 256,
-    colour: bool = False,
+    colour: Flag = False,
     seed: int = 0,
-    quiet: bool = False,
+    quiet: Flag = False,
 ) -> int:
     """Write edited copies as files, in the original's offline layout {class}_{j}.jpg.
 

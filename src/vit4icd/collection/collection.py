@@ -174,7 +174,7 @@ class Collection:
             ConfigError: pictures from memory without ids.
             StoreError: the collection cannot be written.
         """
-        pictures = Pictures(images)
+        pictures = Pictures(images, once=ids is None and not _is_one_each(metadata))
         adding = Adding(
             table=self._table,
             describer=self.describer,
@@ -235,6 +235,7 @@ class Collection:
         flip: bool = False,
         rotate: bool = False,
         regions: bool = False,
+        once: bool = False,
         max_pixels: int = MAX_PIXELS,
         progress: Callable[[int, int], None] | None = None,
     ) -> Iterator[Answer]:
@@ -245,8 +246,9 @@ class Collection:
         0.9. All but a score depend on how many pictures there are. ``verify`` tries to prove the
         nearest references by local features; what is proven is a match whatever its score. ``flip``
         searches the mirrored query too, ``rotate`` all eight orientations, ``regions`` nine parts
-        of it, which may each hold a small copy. A query that cannot be searched is skipped, and its
-        answer says why.
+        of it, which may each hold a small copy. ``once`` answers a file that is given twice, or
+        with its folder, only once. A query that cannot be searched is skipped, and its answer says
+        why.
 
         Raises:
             ConfigError: k below 1, or a threshold that is none.
@@ -255,7 +257,7 @@ class Collection:
             StoreError: the collection cannot be read.
             FormatError: it is damaged.
         """
-        pictures = Pictures(images)
+        pictures = Pictures(images, once=once)
         if names is None:
             names = [name or f"query {row}" for row, name in enumerate(pictures.names)]
         if len(names) != len(pictures):
@@ -380,6 +382,10 @@ class Collection:
                 f"({describer.fingerprint}); name its own with --model, or build a new collection "
                 "from the pictures: vit4icd index add NEW PICTURES"
             )
+
+
+def _is_one_each(metadata: Mapping[str, str] | Sequence[Mapping[str, str]] | None) -> bool:
+    return metadata is not None and not isinstance(metadata, Mapping)
 
 
 def _uri(uri: str | Path) -> str:

@@ -28,25 +28,30 @@ _SETTLED_NS = 2 * 10**9  # a file changed later than this before it was read may
 class Pictures:
     """A sequence of pictures: their names, and what there is to decode of each.
 
-    ``names`` are paths as given, or shard/member, or empty for a picture from memory.
+    ``names`` are paths as given, or shard/member, or empty for a picture from memory. ``once``
+    passes over a picture of a name that was met before, as where a folder and a file in it are
+    given.
 
     Raises:
         DataError: a path that does not exist.
     """
 
-    def __init__(self, images: Images) -> None:
+    def __init__(self, images: Images, *, once: bool = False) -> None:
         given = [images] if isinstance(images, Source) else list(images)
         self._parts: list[_InMemory | _OnDisk] = []
         for on_disk, run in groupby(given, lambda item: isinstance(item, str | Path)):
             self._parts.append((_OnDisk if on_disk else _InMemory)(run))
         self._ends = list(accumulate(len(part.names) for part in self._parts))
-        self.names = [name for part in self._parts for name in part.names]
+        names = [name for part in self._parts for name in part.names]
+        self._rows: Sequence[int] = _distinct(names) if once else range(len(names))
+        self.names = [names[row] for row in self._rows]
 
     def __len__(self) -> int:
         return len(self.names)
 
     def read(self, row: int) -> Source:
         """Return what there is to decode; ImageError where it cannot be read."""
+        row = self._rows[row]
         part = bisect_right(self._ends, row)
         return self._parts[part].read(row - (self._ends[part - 1] if part else 0))
 
@@ -114,6 +119,12 @@ def sha256_of(source: Source) -> str:
         return hashlib.sha256(source).hexdigest()
     pixels = np.ascontiguousarray(read_image(source))
     return hashlib.sha256(b"%d x %d " % pixels.shape[:2] + pixels.tobytes()).hexdigest()
+
+
+def _distinct(names: Sequence[str]) -> list[int]:
+    """Return where each name stands first; what has none is kept."""
+    first: dict[str, int] = {}
+    return [row for row, name in enumerate(names) if not name or first.setdefault(name, row) == row]
 
 
 class _OnDisk:

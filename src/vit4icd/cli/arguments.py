@@ -1,0 +1,31 @@
+"""The kinds of arguments that verbs take, and how the help shows them; it reads none."""
+
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+__all__ = [
+    "Flag",
+    "Json",
+    "MaybeCount",
+    "MaybeNumber",
+    "MaybePath",
+    "MaybeText",
+    "Out",
+    "Pictures",
+    "Place",
+]
+
+# What is left out speaks for itself in the text: no "(default: None)" after it.
+Flag = Annotated[bool, arg(help_behavior_hint="")]
+Json = Annotated[bool, arg(name="json", help_behavior_hint="")]
+MaybeCount = Annotated[int | None, arg(metavar="N", help_behavior_hint="")]
+MaybeNumber = Annotated[float | None, arg(metavar="NUMBER", help_behavior_hint="")]
+MaybePath = Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="")]
+MaybeText = Annotated[str | None, arg(metavar="TEXT", help_behavior_hint="")]
+Out = Annotated[Path | None, arg(aliases=["-o"], metavar="PATH", help_behavior_hint="")]
+Pictures = Annotated[
+    Positional[tuple[Path, ...]], arg(metavar="[PICTURE ...]", help_behavior_hint="")
+]
+Place = Annotated[Positional[str], arg(metavar="COLLECTION")]

@@ -1,0 +1,99 @@
+"""The verb that searches a collection: of which references are these pictures copies?"""
+
+import sys
+from typing import Annotated
+
+import tyro
+
+from vit4icd.cli.answers import Format, Tally, write_answers
+from vit4icd.cli.arguments import Flag, MaybeCount, MaybePath, Out, Pictures, Place
+from vit4icd.cli.options import (
+    Device,
+    most_pixels,
+    open_collection,
+    paths_of,
+    require_counts,
+    require_outputs,
+    settled,
+)
+from vit4icd.cli.terminal import bar
+from vit4icd.errors import DataError
+
+__all__ = ["search"]
+
+_MATCHED = 11
+
+
+def search(
+    collection: Place,
+    images: Pictures = (),
+    /,
+    *,
+    k: Annotated[int, tyro.conf.arg(aliases=["-k"], metavar="N")] = 10,
+    threshold: str = "auto",
+    verify: Flag = False,
+    flip: Flag = False,
+    rotate: Flag = False,
+    regions: Flag = False,
+    from_file0: MaybePath = None,
+    format_: Annotated[Format, tyro.conf.arg(name="format")] = "table",
+    out: Out = None,
+    fail_on_match: Flag = False,
+    model: MaybePath = None,
+    device: Device = "auto",
+    threads: MaybeCount = None,
+    max_pixels: MaybeCount = None,
+    strict: Flag = False,
+    quiet: Flag = False,
+) -> int:
+    """Search a collection for the pictures that these are copies of.
+
+    Args:
+        collection: Folder or address of the collection.
+        images: Pictures, folders, uncompressed .tar shards; - reads one picture from stdin.
+        k: Matches of each picture, at most.
+        threshold: Least score; P99: 99 % of matches are copies; auto: with a probability of 0.9.
+        verify: Try to prove the nearest -k (10 to 50) by local features; what is proven is a match.
+        flip: Search the mirrored picture too.
+        rotate: Search all eight orientations.
+        regions: Search nine parts of the picture too, for small copies pasted into it.
+        from_file0: File with more paths, each ended by a NUL byte; - is stdin.
+        format_: json and jsonl hold an answer for each picture, csv and parquet each match.
+        out: Write to this file instead of stdout.
+        fail_on_match: End with exit code 11 when anything is a copy.
+        model: Model folder; the packaged model by default.
+        device: Where the model runs.
+        threads: Processors the model may use; all this process may use by default.
+        max_pixels: Refuse pictures of more pixels, before decoding them.
+        strict: End with exit code 3 when a picture could not be searched.
+        quiet: No progress and no remarks.
+    """
+    require_outputs(out)
+    require_counts(k=k)
+    most, tally = most_pixels(max_pixels), Tally(quiet)
+    options = settled(model, device, threads, threshold)
+    queries = paths_of(images, from_file0)
+    from_stdin = [str(path) for path in queries] == ["-"]
+    opened = open_collection(collection, options)
+    with bar("searching", quiet) as advance:
+        answers = opened.ask(
+            sys.stdin.buffer.read() if from_stdin else queries,
+            names=["-"] if from_stdin else None,
+            k=k,
+            threshold=options.threshold,
+            verify=verify,
+            flip=flip,
+            rotate=rotate,
+            regions=regions,
+            once=True,
+            max_pixels=most,
+            progress=lambda done, n: advance(done, n, ""),
+        )
+        write_answers(tally.over(answers), format_, out)
+    if fail_on_match and tally.n_copies:
+        return _MATCHED
+    if not tally.n_queries:
+        raise DataError(f"there is no picture in {', '.join(map(str, queries))}")
+    if tally.n_skipped == tally.n_queries:
+        return 1
+    return 3 if strict and tally.n_skipped else 0
