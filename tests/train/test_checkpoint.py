@@ -12,6 +12,7 @@ from tests.conftest import DATA
 from vit4icd.errors import FormatError, WeightsError
 from vit4icd.train.checkpoint import import_weights, load_backbone
 from vit4icd.train.descriptor import Architecture, BackboneName, build
+from vit4icd.train.vit import VisionTransformer
 
 State = dict[str, Tensor]
 
@@ -145,6 +146,33 @@ def test_starts_from_imagenet_weights(
     for key, tensor in model.backbone.state_dict().items():
         if key != "pos_embed":
             torch.testing.assert_close(tensor, backbone[key])
+
+
+def test_starts_from_the_first_blocks_of_dinov2(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = build(Architecture(name="vit_small_14")).eval()
+    assert isinstance(model.backbone, VisionTransformer)
+    state = {**model.backbone.state_dict(), "mask_token": torch.zeros(1, 384)}
+    gammas = {f"blocks.{block}.ls{part}.gamma": torch.rand(384) + 0.5
+              for block in range(12) for part in (1, 2)}  # fmt: skip
+    later = {name.replace("blocks.0", f"blocks.{block}"): tensor
+             for name, tensor in state.items() if name.startswith("blocks.0.")
+             for block in range(8, 12)}  # fmt: skip
+    imported = import_weights(_save(tmp_path / "dinov2.pth", state | gammas | later))
+    assert imported.architecture.name == "vit_small_14"
+    started = build(Architecture(name="vit_small_14")).eval()
+    load_backbone(started, imported)
+    pixels = torch.randn(2, 3, 224, 224)
+    with torch.no_grad():
+        for number in range(8):  # LayerScale, by hand
+            for part, layer in ((1, "attn.proj"), (2, "mlp.fc2")):
+                scale = gammas[f"blocks.{number}.ls{part}.gamma"]
+                scaled = model.backbone.get_submodule(f"blocks.{number}.{layer}")
+                scaled.register_forward_hook(lambda _, __, out, scale=scale: out * scale)
+        torch.testing.assert_close(started.backbone(pixels), model.backbone(pixels))
+    with pytest.raises(WeightsError, match=r"missing: backbone.blocks.7.norm1.weight"):
+        short = {name: t for name, t in state.items() if not name.startswith("blocks.7.")}
+        import_weights(_save(tmp_path / "short.pth", short | gammas))
 
 
 def test_refuses_files_of_other_kinds(tmp_path: Path) -> None:

@@ -48,6 +48,15 @@ def test_centres_and_evens_out(model: DescriptorModel, power: float) -> None:
     )
 
 
+def test_leaves_the_rest_zero_where_features_are_shorter_than_descriptors() -> None:
+    model = build(Architecture(name="vit_test", image_size=32, dim=64)).eval()
+    wide = _features(model, 400)
+    whiten(model, wide, power=1.0)
+    raw = _raw(model, wide)
+    np.testing.assert_allclose(np.cov(raw[:, :48].T), np.eye(48), atol=2e-2)
+    assert not raw[:, 48:].any()
+
+
 def test_needs_more_pictures_than_dimensions(model: DescriptorModel) -> None:
     with pytest.raises(DataError, match="more pictures than that, not 16"):
         whiten(model, _features(model, 16))

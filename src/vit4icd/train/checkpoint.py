@@ -16,15 +16,17 @@ __all__ = ["ImportedWeights", "import_weights", "load_backbone"]
 
 State = dict[str, Tensor]
 
-_VIT_BY_DIM: dict[int, BackboneName] = {
-    48: "vit_test",
-    192: "vit_tiny",
-    384: "vit_small",
-    768: "vit_base",
+_VITS: dict[tuple[int, int], BackboneName] = {  # by width and patch size
+    (48, 16): "vit_test",
+    (192, 16): "vit_tiny",
+    (384, 16): "vit_small",
+    (384, 14): "vit_small_14",
+    (768, 16): "vit_base",
 }
 _RESNET_ROOMS = {  # positions in the official nn.Sequential -> torchvision names
     "0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "7": "layer3", "9": "layer4",
 }  # fmt: skip
+_DINOV2_BLOCKS = 8
 _NAMES_SHOWN = 5
 
 
@@ -47,8 +49,9 @@ def import_weights(path: Path) -> ImportedWeights:
 
     Known are the official ViT4ICD checkpoints of all stages (wrapped in ``state_dict`` or bare,
     with or without ``module.``; classifiers are dropped and the aliased projection is checked),
-    timm and DeiT ViT-Ti/S/B with patch 16, torchvision and Barlow Twins ResNet-50,
-    EfficientNet-Lite0, and the ``averaged.pt`` that a stage of a run leaves.
+    timm and DeiT ViT-Ti/S/B with patch 16, DINOv2 ViT-S/14 (its first eight blocks), torchvision
+    and Barlow Twins ResNet-50, EfficientNet-Lite0, and the ``averaged.pt`` that a stage of a run
+    leaves.
 
     Raises:
         FormatError: the file is no PyTorch weights file, or of none of these kinds.
@@ -62,8 +65,8 @@ def import_weights(path: Path) -> ImportedWeights:
             return imported
     raise FormatError(
         f"{path} holds {len(state)} tensors of no known kind (the first is {next(iter(state))!r}); "
-        "known are ViT4ICD checkpoints, timm or DeiT ViTs with patch 16, torchvision or Barlow "
-        "Twins ResNet-50, EfficientNet-Lite0, and averaged.pt of a run"
+        "known are ViT4ICD checkpoints, timm or DeiT ViTs with patch 16, DINOv2 ViT-S/14, "
+        "torchvision or Barlow Twins ResNet-50, EfficientNet-Lite0, and averaged.pt of a run"
     )
 
 
@@ -84,8 +87,9 @@ def load_backbone(model: DescriptorModel, imported: ImportedWeights) -> None:
     if imported.architecture.dim != model.dim:
         state = {name: tensor for name, tensor in state.items() if name.startswith("backbone.")}
     if "backbone.pos_embed" in state:
-        n_patches = (model.architecture.image_size // 16) ** 2
-        state["backbone.pos_embed"] = resize_position(state["backbone.pos_embed"], n_patches)
+        state["backbone.pos_embed"] = resize_position(
+            state["backbone.pos_embed"], model.architecture.n_patches
+        )
     model.load_state_dict(state, strict=False)
 
 
@@ -173,6 +177,28 @@ def _read_vit(state: State) -> ImportedWeights:
     )
 
 
+def _read_dinov2(state: State) -> ImportedWeights:
+    """Keep the first blocks and fold LayerScale, gamma (W x + b), into W and b.
+
+    The final norm belongs to the last block, which is not kept; ours starts as the identity.
+    """
+    kept = {
+        name: tensor
+        for name, tensor in _without(state, ("mask_token", "norm.")).items()
+        if (block := re.match(r"blocks\.(\d+)\.", name)) is None or int(block[1]) < _DINOV2_BLOCKS
+    }
+    for name in [name for name in kept if name.endswith(".gamma")]:
+        gamma, owner = kept.pop(name), name.split(".ls")[0]
+        layer = "attn.proj" if ".ls1." in name else "mlp.fc2"
+        for part in ("weight", "bias"):
+            tensor = kept.get(f"{owner}.{layer}.{part}")
+            if tensor is not None:  # what is missing is told later
+                kept[f"{owner}.{layer}.{part}"] = torch.einsum("o...,o->o...", tensor, gamma)
+    width = kept["cls_token"].shape[-1]
+    kept |= {"norm.weight": torch.ones(width), "norm.bias": torch.zeros(width)}
+    return _start("DINOv2 ViT", kept)
+
+
 def _read_resnet(state: State) -> ImportedWeights:
     return _start("ImageNet ResNet-50", _without(state, ("fc.",)))
 
@@ -192,12 +218,15 @@ def _architecture(state: State, prefix: str) -> Architecture:
     if position is None:
         is_resnet = f"{prefix}conv1.weight" in state
         return Architecture(name="resnet50" if is_resnet else "efficientnet_lite0")
-    if position.ndim != 3 or position.shape[2] not in _VIT_BY_DIM:
+    kernel = state.get(f"{prefix}patch_embed.proj.weight")
+    patch = 16 if kernel is None else kernel.shape[-1]
+    if position.ndim != 3 or (position.shape[2], patch) not in _VITS:
         raise WeightsError(
-            f"pos_embed has the shape {tuple(position.shape)}; known widths: {[*_VIT_BY_DIM]}"
+            f"pos_embed has the shape {tuple(position.shape)} and patches have {patch} px; known "
+            f"widths and patches: {', '.join(f'{dim} / {size}' for dim, size in _VITS)}"
         )
     side = round((position.shape[1] - 1) ** 0.5)
-    return Architecture(name=_VIT_BY_DIM[position.shape[2]], image_size=16 * max(side, 1))
+    return Architecture(name=_VITS[position.shape[2], patch], image_size=patch * max(side, 1))
 
 
 def _require_exact(imported: ImportedWeights, path: Path) -> None:
@@ -237,6 +266,7 @@ _KINDS: tuple[tuple[Callable[[Iterable[str]], bool], Callable[[State], ImportedW
     (_has("base.0.cls_token"), _read_official_vit),
     (_has("base.0.weight", "base.10.p"), _read_official_cnn),
     (_has("model.projection.weight", "model.projection.bias"), _read_learner),
+    (_has("cls_token", "pos_embed", "blocks.0.ls1.gamma"), _read_dinov2),
     (_has("cls_token", "pos_embed"), _read_vit),
     (_has("conv1.weight", "layer4.2.conv3.weight"), _read_resnet),
     (_has("_conv_stem.weight", "_conv_head.weight"), _read_efficientnet),

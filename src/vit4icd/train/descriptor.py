@@ -16,12 +16,21 @@ from vit4icd.train.vit import VisionTransformer
 __all__ = ["Architecture", "BackboneName", "DescriptorModel", "GeM", "build"]
 
 BackboneName = Literal[
-    "vit_tiny", "vit_small", "vit_base", "vit_test", "resnet50", "resnet_test", "efficientnet_lite0"
+    "vit_tiny",
+    "vit_small",
+    "vit_small_14",
+    "vit_base",
+    "vit_test",
+    "resnet50",
+    "resnet_test",
+    "efficientnet_lite0",
 ]
 
 _VITS: dict[str, dict[str, int]] = {  # the sizes of DeiT (Touvron et al. 2021)
     "vit_tiny": {"dim": 192, "depth": 12, "n_heads": 3},
     "vit_small": {"dim": 384, "depth": 12, "n_heads": 6},
+    # the first eight blocks of DINOv2's ViT-S/14 (Oquab et al. 2023)
+    "vit_small_14": {"dim": 384, "depth": 8, "n_heads": 6, "patch_size": 14},
     "vit_base": {"dim": 768, "depth": 12, "n_heads": 12},
     "vit_test": {"dim": 48, "depth": 3, "n_heads": 3},
 }
@@ -32,7 +41,7 @@ class Architecture:
     """What a descriptor model is made of, enough to build it.
 
     Raises:
-        ConfigError: an unknown backbone, or an image size that 16 does not divide.
+        ConfigError: an unknown backbone, or an image size that its patches do not divide.
     """
 
     name: BackboneName
@@ -48,11 +57,21 @@ class Architecture:
     def __post_init__(self) -> None:
         if self.name not in (*_VITS, "resnet50", "resnet_test", "efficientnet_lite0"):
             raise ConfigError(f"there is no backbone {self.name!r}")
-        if self.image_size % 16 or self.image_size < 16 or self.dim < 1:
+        patch = self._patch_size
+        if self.image_size % patch or self.image_size < patch or self.dim < 1:
             raise ConfigError(
-                f"image_size must be a multiple of 16 and dim positive, not {self.image_size} "
+                f"image_size must be a multiple of {patch} and dim positive, not {self.image_size} "
                 f"and {self.dim}"
             )
+
+    @property
+    def n_patches(self) -> int:
+        """Places of the network's map, or patches of a ViT."""
+        return (self.image_size // self._patch_size) ** 2
+
+    @property
+    def _patch_size(self) -> int:
+        return _VITS.get(self.name, {}).get("patch_size", 16)
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""

@@ -97,8 +97,9 @@ def load_model(folder: Path, *, image_size: int | None = None) -> DescriptorMode
     try:
         state = load_file(path)
         if "backbone.pos_embed" in state:
-            n_patches = (architecture.image_size // 16) ** 2
-            state["backbone.pos_embed"] = resize_position(state["backbone.pos_embed"], n_patches)
+            state["backbone.pos_embed"] = resize_position(
+                state["backbone.pos_embed"], architecture.n_patches
+            )
         model.load_state_dict(state)
     except Exception as error:
         raise FormatError(f"{path} does not fit {folder}/model.json: {error}") from error

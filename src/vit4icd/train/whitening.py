@@ -27,7 +27,8 @@ def whiten(
         raw = diag(l^(-power / 2)) V^T (wide - m)
 
     so that directions in which all pictures vary much (power 0) do not drown those that tell
-    pictures apart; power 1 makes all directions equal. Source: Jégou and Chum, Negative evidences
+    pictures apart; power 1 makes all directions equal. Where wide features have fewer numbers than
+    descriptors, the rest of a descriptor is zero. Source: Jégou and Chum, Negative evidences
     and co-occurrences in image retrieval, 2012; the default power is measured (decision 5).
 
     Raises:
@@ -41,7 +42,8 @@ def whiten(
     values, vectors = np.linalg.eigh(np.cov((wide - mean).T))
     largest = np.argsort(-values)[: model.dim]
     scale = np.maximum(values[largest], 1e-9 * values.max()) ** (-power / 2)
-    matrix = (vectors[:, largest] * scale).T
+    matrix = np.zeros((model.dim, wide.shape[1]))
+    matrix[: len(largest)] = (vectors[:, largest] * scale).T
     with torch.no_grad():
         model.projection.weight.copy_(torch.from_numpy(matrix))
         model.projection.bias.copy_(torch.from_numpy(-matrix @ mean))
