@@ -18,6 +18,7 @@ import pytest
 from tests.conftest import make_model
 from vit4icd import cli
 from vit4icd.collection import Collection
+from vit4icd.storage import read_name
 
 COLUMNS = {"COLUMNS": "80", "NO_COLOR": "1"}
 
@@ -217,6 +218,30 @@ def test_reads_names_and_pictures_from_stdin(stored: Path, pictures: Path, model
     assert "query_base64" in answer
     done = _piped("index", "remove", stored, "--from-file0", "-", stdin=b"010.jpg\x00011.jpg\x00")
     assert b"2 removed" in done.stderr
+
+
+def test_lists_and_removes_names_of_stray_bytes(
+    model: Path, pictures: Path, tmp_path: Path
+) -> None:
+    names = [b"caf\xe9.jpg", b"new\nline.jpg", b"\xff\xfe", "\N{GRINNING FACE}".encode()]
+    for number, name in enumerate(names):
+        (pictures / f"{number:03d}.jpg").rename(pictures / os.fsdecode(name))
+    files0 = b"".join(os.fsencode(pictures / os.fsdecode(name)) + b"\0" for name in names)
+    options = ("--id-from", "name", "--model", model)
+    stored = tmp_path / "mine"
+    done = _piped("index", "add", stored, "--from-file0", "-", *options, stdin=files0)
+    assert b"4 added" in done.stderr
+    listed = json.loads(_piped("index", "list", stored, "--format", "json").stdout)
+    assert [os.fsencode(read_name("id", record)) for record in listed] == sorted(names)
+    assert os.fsencode(read_name("source", listed[0])).endswith(sorted(names)[0])
+    table = _piped("index", "list", stored).stdout.decode()
+    assert all(text in table for text in (r"caf\xe9.jpg", r"new\nline.jpg", r"\xff\xfe"))
+    ids0 = _piped("index", "list", stored, "--format", "ids0").stdout
+    assert ids0 == b"".join(name + b"\0" for name in sorted(names))
+    assert b"1 removed" in _piped("index", "remove", stored, os.fsdecode(names[0])).stderr
+    done = _piped("index", "remove", stored, "--from-file0", "-", stdin=ids0)
+    assert b"3 removed; 1 were not there" in done.stderr
+    assert _piped("index", "list", stored, "--format", "ids0").stdout == b""
 
 
 def test_keeps_tables_whole_and_plain_in_a_pipe(

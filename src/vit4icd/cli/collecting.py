@@ -49,6 +49,8 @@ __all__ = [
     "index_verify",
 ]
 
+ListFormat = Literal[Format, "ids0"]
+
 _PAGE = 1_000  # records listed at a time
 _MOST_MINUTES = 10_000_000  # some twenty years
 
@@ -196,7 +198,7 @@ def index_list(
     *,
     after: MaybeText = None,
     limit: MaybeCount = None,
-    format_: Annotated[Format, tyro.conf.arg(name="format")] = "table",
+    format_: Annotated[ListFormat, tyro.conf.arg(name="format")] = "table",
     out: Out = None,
 ) -> int:
     """List the pictures of a collection, by id.
@@ -205,14 +207,18 @@ def index_list(
         collection: Folder or address of the collection.
         after: Begin after this id.
         limit: List no more than this many.
-        format_: table is for people; the others hold all that is known.
+        format_: table is for people; ids0: ids, NUL-ended; the others hold all that is known.
         out: Write to this file instead of stdout.
     """
     from vit4icd.collection import write_fields
+    from vit4icd.collection.formats import write_parts
 
     require_outputs(out)
     require_counts(limit=limit)
     records = _records(open_collection(collection), after, limit)
+    if format_ == "ids0":
+        write_parts((os.fsencode(record.id) + b"\0" for record in records), out)
+        return 0
     if format_ != "table":
         rows = (record.to_json() for record in records)
         if format_ in ("csv", "parquet"):

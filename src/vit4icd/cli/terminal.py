@@ -21,6 +21,8 @@ __all__ = ["Advance", "bar", "n_columns", "print_table", "say", "shown", "talk"]
 
 _WIDE = 10_000  # columns of a table that no terminal shows, so that nothing is cut off
 
+_STRAY = 0xDC00  # where Python keeps bytes that are no UTF-8
+
 talk = Console(stderr=True, highlight=False)
 """Where remarks go; it honours NO_COLOR and draws nothing when it is no terminal."""
 
@@ -72,9 +74,19 @@ def print_table(table: Table, out: Path | None, lines: Sequence[str] = ()) -> No
 
 
 def shown(name: str) -> str:
-    """Return a name that any terminal can print: control and stray bytes are escaped."""
-    text = name.encode("utf-8", "backslashreplace").decode()
-    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+    r"""Return a name that any terminal can print: control and stray bytes are escaped.
+
+    Example:
+        >>> print(shown("a\n" + b"\xe9.jpg".decode("utf-8", "surrogateescape")))
+        a\n\xe9.jpg
+    """
+    return "".join(sign if sign.isprintable() else _escaped(sign) for sign in name)
+
+
+def _escaped(sign: str) -> str:
+    """Return how Python writes a sign; of a stray byte, which it holds as U+DC80 on, the byte."""
+    code = ord(sign) - _STRAY
+    return f"\\x{code:02x}" if 0x80 <= code <= 0xFF else repr(sign)[1:-1]
 
 
 def _console(**options: Any) -> Console:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from vit4icd.matches import Match
 from vit4icd.storage import atomic_path, name_fields
 
-__all__ = ["FileFormat", "match_fields", "matches_table", "write_fields"]
+__all__ = ["FileFormat", "match_fields", "matches_table", "write_fields", "write_parts"]
 
 FileFormat = Literal["json", "jsonl", "csv", "parquet"]
 Fields = Mapping[str, Any]
@@ -72,7 +72,11 @@ def write_fields(rows: Iterable[Fields], file_format: FileFormat, out: Path | No
 
     Lines of JSON go to stdout as they come.
     """
-    parts = _encoded(rows, file_format)
+    write_parts(_encoded(rows, file_format), out)
+
+
+def write_parts(parts: Iterable[bytes], out: Path | None) -> None:
+    """Write bytes to a file, whole or not at all, or else to stdout as they come."""
     if out is None:
         for part in parts:
             sys.stdout.buffer.write(part)
