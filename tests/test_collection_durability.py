@@ -388,3 +388,20 @@ def test_flushes_to_the_disk_before_it_acknowledges(
     make_pictures(pictures, 20, seed=3)
     collection.add(pictures, id_from="name", progress=progress)
     assert flushed
+
+
+def test_drops_versions_of_many_small_commits(
+    collection: Collection, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table_room, "_TIDY_EVERY", 8)
+    monkeypatch.setattr(table_room, "KEPT_FOR", timedelta(0))
+    collection.snapshot("kept")
+    counts = []
+    for number in range(30):  # each leaves no file of rows behind, so nothing has to be joined
+        collection.add([pictures / "000.jpg"], ids=["again"])
+        collection.remove(["again"])
+        counts.append(sum(1 for _ in (Path(collection.uri) / "_versions").iterdir()))
+        assert number < 8 or counts[-1] < 16
+    assert max(counts[20:]) <= max(counts[:10])
+    collection.restore("kept")
+    assert collection.verify().problems == ()

@@ -1,6 +1,7 @@
 """The Lance table of a collection: versions, commits and their errors; it sees no pictures."""
 
 import json
+import os
 import random
 import re
 import time
@@ -39,7 +40,7 @@ KEPT_FOR = timedelta(minutes=30)
 
 _KEY, _CHECK = "vit4icd", "vit4icd_check"  # of the table's own metadata
 _ATTEMPTS = 100  # at a commit that other writers keep winning
-_CLOCK_S = 2.0  # by which the clock of a file system may be behind
+_TIDY_EVERY = 1_000  # commits of one process
 _WAIT_S = 0.05  # between two of them, about
 _FRAGMENT_ROWS = 16_384  # rows of one file of the table, once it is compacted
 _COMPACT_ROWS = 256  # rows held in memory at a time while compacting
@@ -81,6 +82,7 @@ class Table:
         with explained(uri, "read"):
             self.schema: pa.Schema = data.schema
         self.metadata: Mapping[str, Any] = _metadata_in(self.schema, uri)
+        self._n_commits = 0
 
     @classmethod
     def create(cls, uri: str, *, dim: int, metadata: Mapping[str, Any]) -> "Table":
@@ -216,10 +218,7 @@ class Table:
             data.optimize.compact_files(
                 target_rows_per_fragment=_FRAGMENT_ROWS, batch_size=_COMPACT_ROWS
             )
-            cleaned = data.cleanup_old_versions(
-                older_than=max(keep, timedelta(microseconds=1)), error_if_tagged_old_versions=False
-            )
-            return int(cleaned.bytes_removed)
+            return self._clean(data, keep)
 
         return self._committed(commit)
 
@@ -280,26 +279,50 @@ class Table:
     def _committed(self, commit: Callable[[lance.LanceDataset], int]) -> int:
         """Commit on top of the newest version, again and again while others are faster."""
         for _ in range(_ATTEMPTS):
-            data, since = self.latest(), time.time() - _CLOCK_S
+            data, before = self.latest(), self._files()
             try:
                 with explained(self.uri, "written"):
                     done = commit(data)
-                    self._flush(since)
-                    return done
+                    self._flush(self._files() - before)
+                self._tidy_if_due()
+                return done
             except StoreError as error:
                 if not _is_conflict(error):
                     raise
                 time.sleep(_WAIT_S * (0.5 + random.random()))  # noqa: S311 - not for secrets
         raise StoreError(f"others keep writing to the collection {self.uri}; try again later")
 
-    def _flush(self, since: float) -> None:
-        """Flush to the disk what was written since then, for Lance does not."""
+    def _tidy_if_due(self) -> None:
+        """Drop versions that nobody reads any more, once in many commits."""
+        self._n_commits += 1
+        if self._n_commits % _TIDY_EVERY == 0:
+            with suppress(StoreError):  # others tidy up, too; then the next time
+                self._clean(self.latest(), KEPT_FOR)
+
+    def _clean(self, data: lance.LanceDataset, keep: timedelta) -> int:
+        """Drop versions older than ``keep``, but for snapshots; return the bytes that it freed."""
+        with explained(self.uri, "written"):
+            cleaned = data.cleanup_old_versions(
+                older_than=max(keep, timedelta(microseconds=1)), error_if_tagged_old_versions=False
+            )
+        return int(cleaned.bytes_removed)
+
+    def _files(self) -> set[str]:
+        """Return the files on this machine; each is written once, and never changed."""
+        found: set[str] = set()
         folders = [] if "://" in self.uri else [f for f in Path(self.uri).iterdir() if f.is_dir()]
         for folder in folders:
-            for path in folder.iterdir():
-                with suppress(FileNotFoundError):  # another process tidies up
-                    if path.stat().st_mtime >= since:
-                        flush(path)
+            with os.scandir(folder) as entries:
+                found.update(entry.path for entry in entries)
+        return found
+
+    def _flush(self, new: set[str]) -> None:
+        """Flush files and the folders that name them to the disk, for Lance does not."""
+        paths = {*map(Path, new)}
+        for path in paths:
+            with suppress(FileNotFoundError):  # another process tidies up
+                flush(path)
+        for folder in {path.parent for path in paths}:
             flush(folder)
 
 
