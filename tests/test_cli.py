@@ -132,6 +132,34 @@ def test_refuses_counts_below_one(option: str, capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().err.endswith("there is no file gone; look at its spelling\n")
 
 
+_COUNTS_THREADS = """
+import sys
+from vit4icd import cli
+try:
+    cli.main(sys.argv[1:])
+except SystemExit as ended:
+    assert not ended.code
+import cv2, faiss, pyarrow
+print(cv2.getNumThreads(), faiss.omp_get_max_threads(), pyarrow.cpu_count(), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("verb", ["describe", "index add", "compare", "dedup"])
+def test_holds_every_library_to_the_threads_asked_for(
+    verb: str, model: Path, pictures: Path, tmp_path: Path
+) -> None:
+    words = {
+        "describe": ["describe", pictures, "--out", tmp_path / "x.h5"],
+        "index add": ["index", "add", tmp_path / "mine", pictures],
+        "compare": ["compare", pictures / "000.jpg", pictures / "001.jpg"],
+        "dedup": ["dedup", pictures, "--threshold", "0.9", "--out", tmp_path / "report"],
+    }[verb]
+    command = [sys.executable, "-c", _COUNTS_THREADS, *map(str, words), "--quiet"]
+    options = ["--model", str(model), "--threads", "3"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines()[-1] == "3 3 3"
+
+
 def test_says_which_file_failed(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sheet = pictures / "nowhere" / "sheet.png"
     assert _run("edits", pictures / "000.jpg", "--out", sheet) == 1

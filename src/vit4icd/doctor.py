@@ -146,7 +146,7 @@ def _threads(n_threads: int | None, environment: Mapping[str, str]) -> Check:
         trouble = f"others use them too, load {load:.1f}", "let other programs end"
     for variable in _THREAD_VARIABLES:
         value = environment.get(variable, "")
-        if value.isdecimal() and int(value) > allowed:
+        if value.isdecimal() and allowed < int(value) != used:
             trouble = f"{variable} is {value}", f"set {variable}={allowed}"
     if trouble is None:
         return Check(name="threads", state="good", found=found)

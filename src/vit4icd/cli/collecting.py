@@ -97,12 +97,12 @@ def index_add(
         strict: End with exit code 3 when a picture was left out.
         quiet: No progress and no summary.
     """
+    require_outputs(skipped)
+    options, most = settled(model, device, threads), most_pixels(max_pixels)
     from vit4icd.collection import AddProgress
     from vit4icd.storage import name_fields
     from vit4icd.stream import write_skipped
 
-    require_outputs(skipped)
-    most, options = most_pixels(max_pixels), settled(model, device, threads)
     fields, paths = _metadata(metadata), paths_of(images, from_file0)
     _require_there(paths)
     opened = open_collection(collection, options, make=True)

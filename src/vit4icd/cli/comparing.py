@@ -43,13 +43,14 @@ def compare(
         threads: Processors to use.
         quiet: No remarks.
     """
+    require_outputs(out)
+    options = settled(model, threads=threads)
     from vit4icd.compare import compare as compare_pictures
     from vit4icd.drawing import draw_match
     from vit4icd.images import read_image, write_image
     from vit4icd.storage import atomic_path
 
-    require_outputs(out)
-    describer = open_describer(settled(model, threads=threads))
+    describer = open_describer(options)
     match = compare_pictures(query, reference, describer=describer)
     if format_ == "json":
         print(json.dumps(match.to_json(), ensure_ascii=False, indent=2))

@@ -87,14 +87,14 @@ def dedup(
         strict: End with exit code 3 when a file was skipped, or left where it was.
         quiet: No progress and no remarks.
     """
+    require_outputs(folder=out)
+    require_outputs(folder=to)
+    options, most = settled(model, device, threads, threshold), most_pixels(max_pixels)
     from vit4icd.dedup import find_duplicates, groups_page, require_target, shown_bytes
     from vit4icd.report import write_page
     from vit4icd.storage import write_json
     from vit4icd.stream import write_skipped
 
-    require_outputs(folder=out)
-    require_outputs(folder=to)
-    options, most = settled(model, device, threads, threshold), most_pixels(max_pixels)
     paths = paths_of(inputs, from_file0)
     if action != "report":
         require_target([*paths, *reference], action, to)
@@ -165,13 +165,13 @@ def leaks(
         strict: End with exit code 3 when a file was skipped.
         quiet: No progress and no remarks.
     """
+    require_outputs(folder=out)
+    options, most = settled(model, device, threads, threshold), most_pixels(max_pixels)
     from vit4icd.dedup import find_leaks, leaks_page
     from vit4icd.report import write_page
     from vit4icd.storage import write_json
     from vit4icd.stream import write_skipped
 
-    require_outputs(folder=out)
-    options, most = settled(model, device, threads, threshold), most_pixels(max_pixels)
     with bar("looking for leaks", quiet) as advance:
         found = find_leaks(
             [train],

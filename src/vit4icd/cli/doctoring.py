@@ -29,9 +29,9 @@ def doctor(
         threads: Processors to use; all this process may use by default.
         json_out: Print the checks as JSON.
     """
+    options = settled(model, device, threads)
     from vit4icd.doctor import examine
 
-    options = settled(model, device, threads)
     checks = examine(options.model, device=options.device, n_threads=options.threads)
     if json_out:
         print(json.dumps([asdict(check) for check in checks], ensure_ascii=False, indent=2))

@@ -70,8 +70,8 @@ def search(
     """
     require_outputs(out)
     require_counts(k=k)
-    most, tally = most_pixels(max_pixels), Tally(quiet)
-    options = settled(model, device, threads, threshold)
+    options, tally = settled(model, device, threads, threshold), Tally(quiet)
+    most = most_pixels(max_pixels)
     queries = paths_of(images, from_file0)
     from_stdin = [str(path) for path in queries] == ["-"]
     opened = open_collection(collection, options)

@@ -29,6 +29,13 @@ __all__ = [
 
 Device = Literal["auto", "cpu", "cuda"]
 
+_THREAD_COUNTS = (
+    "OMP_NUM_THREADS",  # faiss, Arrow
+    "OPENBLAS_NUM_THREADS",  # NumPy
+    "OPENCV_FOR_THREADS_NUM",
+    "LANCE_CPU_THREADS",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -46,7 +53,11 @@ def settled(
     threads: int | None = None,
     threshold: str = "auto",
 ) -> Options:
-    """Return the options as given, or else as set; what is left at its default was not given."""
+    """Return the options as given, or else as set; what is left at its default was not given.
+
+    Verbs call it before they import the rooms that they need: libraries that start threads of their
+    own learn from the environment, once, how many.
+    """
     flags = {
         "model": None if model is None else str(model),
         "device": None if device == "auto" else device,
@@ -54,6 +65,8 @@ def settled(
         "threshold": None if threshold == "auto" else threshold,
     }
     value = {name: setting.value for name, setting in effective(flags).items()}
+    if value["threads"] is not None:
+        os.environ.update(dict.fromkeys(_THREAD_COUNTS, str(value["threads"])))
     return Options(
         model=None if value["model"] is None else Path(str(value["model"])),
         device=cast("Device", value["device"]),

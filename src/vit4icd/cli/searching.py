@@ -49,10 +49,10 @@ def describe(
         strict: End with exit code 3 when a picture was skipped.
         quiet: No progress and no summary.
     """
+    options, most = settled(model, device, threads), most_pixels(max_pixels)
     from vit4icd import extract
 
-    most = most_pixels(max_pixels)
-    describer = open_describer(settled(model, device, threads))
+    describer = open_describer(options)
     with bar("describing", quiet) as advance:
         summary = extract.describe(
             inputs,
@@ -108,13 +108,13 @@ def match(
         threads: Processors to use.
         quiet: No progress and no summary.
     """
+    require_outputs(out)
+    require_counts(max_pairs=max_pairs, per_query=per_query, neighbours=neighbours)
+    options = settled(threads=threads)
     from vit4icd.scores import Normalised, ScoreNormalisation, normalise
     from vit4icd.search import best_pairs
     from vit4icd.storage import map_descriptors, read_descriptors, write_pairs
 
-    require_outputs(out)
-    require_counts(max_pairs=max_pairs, per_query=per_query, neighbours=neighbours)
-    options = settled(threads=threads)
     query_set, sets = read_descriptors(queries, ids=ids), map_descriptors(references, ids=ids)
     prepared = Normalised.unchanged(query_set)
     if background:
@@ -227,16 +227,17 @@ def calibrate(
         threads: Processors to use.
         quiet: No progress and no summary.
     """
+    require_outputs(report)
+    require_counts(copies=copies)
+    options = settled(model, threads=threads)
     from vit4icd import calibrate as room
     from vit4icd.datasets import open_images
     from vit4icd.report import write_page
     from vit4icd.storage import read_descriptors
 
-    require_outputs(report)
-    require_counts(copies=copies)
     with bar("calibrating", quiet) as advance:
         result = room.calibrate(
-            open_describer(settled(model, threads=threads)),
+            open_describer(options),
             open_images(pictures),
             background=read_descriptors(background, ids="path"),
             unrelated=read_descriptors(*unrelated, ids="path"),

@@ -14,7 +14,7 @@ from vit4icd.collection.pictures import Pictures, sha256_of
 from vit4icd.collection.rows import RECORD_COLUMNS, Record, records_in
 from vit4icd.collection.scale import Scale
 from vit4icd.collection.views import n_views, views_of
-from vit4icd.describer import OnnxDescriber, available_threads
+from vit4icd.describer import OnnxDescriber
 from vit4icd.errors import ConfigError, ImageError
 from vit4icd.images import prepare, read_image
 from vit4icd.matches import Match, judge, rank_key, too_plain, weigh
@@ -198,7 +198,7 @@ class Searching:
             and (features := known[candidate.reference].features) is not None
         ]
         proofs: list[dict[str, Overlap | None]] = [{} for _ in queries]
-        with ThreadPoolExecutor(available_threads(), "prove") as pool:
+        with ThreadPoolExecutor(self.describer.n_threads, "prove") as pool:
             found = pool.map(lambda one: find_overlap(one[1], one[3]), tried)
             for (row, _, reference, _), overlap in zip(tried, found, strict=True):
                 proofs[row][reference] = overlap

@@ -137,7 +137,11 @@ class Cache:
         return _picked(known, list(contents), describer), skipped
 
     def looks(
-        self, contents: Mapping[str, Files], *, max_pixels: int = MAX_PIXELS
+        self,
+        contents: Mapping[str, Files],
+        *,
+        max_pixels: int = MAX_PIXELS,
+        n_workers: int | None = None,
     ) -> dict[str, Look]:
         """Return what contents look like; those that cannot be read are left out."""
         known = dict(
@@ -150,7 +154,7 @@ class Cache:
             )
         )
         missing = [key for key in contents if key not in known]
-        found = in_order(lambda key: _look(contents[key], max_pixels), missing)
+        found = in_order(lambda key: _look(contents[key], max_pixels), missing, n_workers=n_workers)
         new = {key: look for key, look in zip(missing, found, strict=True) if look is not None}
         if new:
             known |= new

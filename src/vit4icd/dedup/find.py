@@ -85,7 +85,10 @@ def find_duplicates(
     links = finder.within(*_apart(descriptors, contents))
     grouped = _grouped(contents, links, strictness)
     shown = {name for names in grouped for name in names} - links.looks.keys()
-    looks = {**links.looks, **cache.looks({name: contents[name] for name in shown})}
+    looks = {
+        **links.looks,
+        **cache.looks({name: contents[name] for name in shown}, n_workers=n_threads),
+    }
     matches = {frozenset((match.query, match.reference)): match for match in links.matches}
     grouping = _Grouping(contents, looks, matches)
     return Duplicates(

@@ -154,7 +154,9 @@ class Finder:
         is_cut = len(pairs) >= MAX_PAIRS
         names = dict.fromkeys([*pairs.queries, *pairs.references])
         looks = self.cache.looks(
-            {name: self.contents[name] for name in names}, max_pixels=self.max_pixels
+            {name: self.contents[name] for name in names},
+            max_pixels=self.max_pixels,
+            n_workers=self.n_threads,
         )
         sound = {name for name, look in looks.items() if look.plain is None}
         rows = [row for row, pair in enumerate(_names(pairs)) if sound.issuperset(pair)]
