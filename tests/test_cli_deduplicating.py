@@ -220,6 +220,16 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.parametrize("verb", ["dedup", "leaks"])
+def test_begins_nothing_for_folders_that_are_not_there(
+    verb: str, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(Path().rglob("*"))
+    assert _run(verb, photos, *(["--reference"] if verb == "dedup" else []), "nowhere") == 1
+    assert capsys.readouterr().err.endswith("no file or folder nowhere; look at its spelling\n")
+    assert sorted(Path().rglob("*")) == before
+
+
 @pytest.mark.usefixtures("folders")
 def test_lists_leaks(capsys: pytest.CaptureFixture[str]) -> None:
     assert _run("leaks", "train", "test", "--fail-on-match") == 11

@@ -216,6 +216,36 @@ def test_counts_neither_links_nor_one_file_as_copies(
     assert (found.n_files, found.n_symlinks) == (1, 1)
 
 
+def test_counts_each_file_once_however_it_is_reached(
+    folder: Path, tmp_path: Path, describer: OnnxDescriber
+) -> None:
+    for name in ("a", "b"):
+        (folder / name).mkdir()
+    put("cat", folder / "a" / "cat.jpg")
+    put("cat", folder / "b" / "copy.jpg")
+    (folder / "b" / "copy-again.jpg").hardlink_to(folder / "b" / "copy.jpg")
+    (folder / "b" / "cat-too.jpg").hardlink_to(folder / "a" / "cat.jpg")
+    put("brook", folder / "a" / "brook.jpg")
+    (folder / "a" / "empty.jpg").write_bytes(b"")
+    (folder / "b" / "bad.jpg").write_bytes(b"no picture")
+    (folder / "b" / "link.jpg").symlink_to(folder / "a" / "brook.jpg")
+    inputs = [folder / "a" / "cat.jpg", folder, folder / "b", folder]
+    found = find_duplicates(inputs, tmp_path / "cache", describer, n_threads=1)
+    (group,) = found.groups
+    assert (len(group.members), found.n_spare) == (2, 1)
+    assert found.n_spare_bytes == (folder / "b" / "copy.jpg").stat().st_size
+    assert (found.n_files, found.n_contents, found.n_symlinks) == (4, 3, 1)
+    reasons = sorted((Path(item.name).name, item.reason) for item in found.skipped)
+    assert reasons == [("bad.jpg", "unsupported_format"), ("empty.jpg", "empty")]
+    other = find_duplicates(
+        [folder / "b"], tmp_path / "cache", describer, references=[folder / "a"], n_threads=1
+    )
+    assert (other.n_files, other.n_spare, other.n_symlinks) == (4, 1, 1)
+    assert sorted(item.name for item in other.skipped) == sorted(
+        item.name for item in found.skipped
+    )
+
+
 def test_takes_a_score_where_the_model_has_no_calibration(tmp_path: Path) -> None:
     model = load_describer(make_model(tmp_path / "model"), n_threads=1)
     (path, *_) = make_pictures(tmp_path / "photos", 6)

@@ -99,3 +99,61 @@ def test_finds_nothing_between_strangers(tmp_path: Path, describer: OnnxDescribe
         assert leaks.matches == ()
     with pytest.raises(DataError, match="gone"):
         find_leaks([tmp_path / "gone"], [tmp_path / "test"], tmp_path / "cache", describer)
+
+
+def test_counts_each_file_once_however_it_is_reached(
+    tmp_path: Path, describer: OnnxDescriber
+) -> None:
+    train, test = tmp_path / "train", tmp_path / "test"
+    train.mkdir()
+    test.mkdir()
+    put("cat", train / "cat.jpg")
+    put("brook", train / "brook.jpg")
+    put("wine", train / "wine.jpg")
+    os.link(train / "brook.jpg", train / "brook-again.jpg")
+    put("cat", test / "copy.jpg")
+    os.link(test / "copy.jpg", test / "copy-again.jpg")
+    os.link(train / "wine.jpg", test / "wine.jpg")
+    put("fig", test / "fig.jpg")
+    for folder in (train, test):
+        (folder / "empty.jpg").write_bytes(b"")
+        (folder / "bad.jpg").write_bytes(b"no picture" + folder.name.encode())
+    (test / "link.jpg").symlink_to(train / "brook.jpg")
+    leaks = find_leaks([train], [test, test], tmp_path / "cache", describer, n_threads=1)
+    assert {pair[:2] for pair in _pairs(leaks)} == {
+        ("copy-again.jpg", "cat.jpg"),
+        ("wine.jpg", "wine.jpg"),
+    }
+    assert (leaks.n_leaked, leaks.n_train, leaks.n_test) == (2, 4, 4)
+    assert (leaks.n_symlinks, leaks.n_in_both) == (1, 0)
+    skipped = sorted((Path(item.name).relative_to(tmp_path).as_posix()) for item in leaks.skipped)
+    assert skipped == ["test/bad.jpg", "test/empty.jpg", "train/bad.jpg", "train/empty.jpg"]
+
+
+def test_takes_what_lies_in_both_folders_for_test_pictures(
+    tmp_path: Path, describer: OnnxDescriber
+) -> None:
+    test = tmp_path / "all" / "test"
+    test.mkdir(parents=True)
+    put("cat", tmp_path / "all" / "cat.jpg")
+    put("brook", tmp_path / "all" / "brook.jpg")
+    os.link(tmp_path / "all" / "brook.jpg", test / "brook.jpg")
+    put("cat", test / "copy.jpg")
+    put("fig", test / "fig.jpg")
+    put_plain(test / "plain.jpg", 255)
+    (test / "empty.jpg").write_bytes(b"")
+    (test / "bad.jpg").write_bytes(b"no picture")
+    leaks = find_leaks([tmp_path / "all"], [test], tmp_path / "cache", describer, n_threads=1)
+    assert {pair[:2] for pair in _pairs(leaks)} == {
+        ("brook.jpg", "brook.jpg"),
+        ("copy.jpg", "cat.jpg"),
+    }
+    assert {match.reference for match in leaks.matches} == {
+        str(tmp_path / "all" / "brook.jpg"),
+        str(tmp_path / "all" / "cat.jpg"),
+    }
+    assert (leaks.n_train, leaks.n_test, leaks.n_in_both) == (2, 5, 4)
+    names = [Path(item.name).name for item in leaks.skipped]
+    assert sorted(names) == ["bad.jpg", "empty.jpg"]
+    same = find_leaks([test], [test], tmp_path / "cache", describer, n_threads=1)
+    assert (same.matches, same.n_train, same.n_test, same.n_in_both) == ((), 0, 5, 5)

@@ -30,6 +30,7 @@ from vit4icd.cli.options import (
     paths_of,
     require_counts,
     require_outputs,
+    require_there,
     settled,
 )
 from vit4icd.cli.terminal import bar, print_table, say, shown
@@ -104,7 +105,7 @@ def index_add(
     from vit4icd.stream import write_skipped
 
     fields, paths = _metadata(metadata), paths_of(images, from_file0)
-    _require_there(paths)
+    require_there(paths)
     opened = open_collection(collection, options, make=True)
     with bar("adding", quiet) as advance:
 
@@ -306,13 +307,6 @@ def _listed(path: Path | None) -> list[str]:
         return []
     data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
     return [os.fsdecode(part) for part in data.split(b"\0") if part]
-
-
-def _require_there(paths: Sequence[Path]) -> None:
-    """Refuse a path that does not exist, before a collection is made for it."""
-    for path in paths:
-        if not path.exists() and not path.is_symlink():
-            raise DataError(f"there is no file or folder {shown(str(path))}")
 
 
 def _metadata(pairs: Sequence[str]) -> dict[str, str]:

@@ -18,6 +18,7 @@ from vit4icd.cli.options import (
     open_describer,
     paths_of,
     require_outputs,
+    require_there,
     settled,
 )
 from vit4icd.cli.terminal import Advance, bar, print_table, say, shown
@@ -96,6 +97,7 @@ def dedup(
     from vit4icd.stream import write_skipped
 
     paths = paths_of(inputs, from_file0)
+    require_there([*paths, *reference])
     if action != "report":
         require_target([*paths, *reference], action, to)
     with bar("looking for copies", quiet) as advance:
@@ -167,6 +169,7 @@ def leaks(
     """
     require_outputs(folder=out)
     options, most = settled(model, device, threads, threshold), most_pixels(max_pixels)
+    require_there([train, test])
     from vit4icd.dedup import find_leaks, leaks_page
     from vit4icd.report import write_page
     from vit4icd.storage import write_json
@@ -193,8 +196,9 @@ def leaks(
         f"leaked: {found.n_leaked} of {found.n_test} test pictures, from {found.n_train} training "
         f"pictures; see {out / 'report.html'}",
     )
-    if found.skipped:
-        say(quiet, f"skipped: {len(found.skipped)}, see {out / 'skipped.jsonl'}")
+    if found.n_in_both:
+        say(quiet, f"in both folders, and taken for test pictures alone: {found.n_in_both}")
+    _remark(found, out, quiet)
     if fail_on_match and found.matches:
         return _MATCHED
     return _SKIPPED if strict and found.skipped else 0
@@ -204,7 +208,7 @@ def _told(advance: Advance) -> Callable[[str, int, int, int], None]:
     return lambda what, done, n, skipped: advance(done, n, f"{what}, {skipped} skipped")
 
 
-def _remark(found: "Duplicates", out: Path, quiet: bool) -> None:
+def _remark(found: "Duplicates | Leaks", out: Path, quiet: bool) -> None:
     if found.skipped:
         say(quiet, f"skipped: {len(found.skipped)}, see {out / 'skipped.jsonl'}")
     if found.n_symlinks:

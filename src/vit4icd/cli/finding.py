@@ -14,6 +14,7 @@ from vit4icd.cli.options import (
     paths_of,
     require_counts,
     require_outputs,
+    require_there,
     settled,
 )
 from vit4icd.cli.terminal import bar
@@ -74,6 +75,7 @@ def search(
     most = most_pixels(max_pixels)
     queries = paths_of(images, from_file0)
     from_stdin = [str(path) for path in queries] == ["-"]
+    require_there([] if from_stdin else queries)
     opened = open_collection(collection, options)
     with bar("searching", quiet) as advance:
         answers = opened.ask(

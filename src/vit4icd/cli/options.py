@@ -3,12 +3,13 @@
 import errno
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
-from vit4icd.errors import ConfigError
+from vit4icd.cli.terminal import shown
+from vit4icd.errors import ConfigError, DataError
 from vit4icd.settings import effective
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ __all__ = [
     "paths_of",
     "require_counts",
     "require_outputs",
+    "require_there",
     "settled",
 ]
 
@@ -133,6 +135,17 @@ def require_outputs(*files: Path | None, folder: Path | None = None) -> None:
             raise IsADirectoryError(errno.EISDIR, "a folder; name a file", str(file))
     if folder is not None and folder.exists() and not folder.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, "a file; name a folder", str(folder))
+
+
+def require_there(paths: Iterable[Path]) -> None:
+    """Refuse, before any work, a path that does not exist.
+
+    Raises:
+        DataError: there is one.
+    """
+    for path in paths:
+        if not path.exists() and not path.is_symlink():
+            raise DataError(f"there is no file or folder {shown(str(path))}; look at its spelling")
 
 
 def paths_of(inputs: Sequence[Path], from_file0: Path | None) -> list[Path]:

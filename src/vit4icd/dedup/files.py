@@ -158,6 +158,7 @@ class _Walk:
         self.skipped: list[Skipped] = []
         self.n_symlinks = 0
         self._places: dict[tuple[str, str], object] = {}
+        self._passed: set[tuple[str, str]] = set()
         self._targets: set[tuple[str, str]] = set()
         self._real_folder = lru_cache(maxsize=1024)(os.path.realpath)
 
@@ -182,7 +183,10 @@ class _Walk:
 
     def _refuse(self, error: OSError) -> None:
         name = os.fsdecode(error.filename)
-        self.skipped.append(Skipped(name, "unreadable_folder", str(error.strerror)))
+        place = os.path.realpath(name), ""
+        if place not in self._passed:
+            self._passed.add(place)
+            self.skipped.append(Skipped(name, "unreadable_folder", str(error.strerror)))
 
     def _meet(self, path: Path, is_reference: bool) -> None:
         name = str(path)
@@ -190,12 +194,16 @@ class _Walk:
         if place in self._places:
             self._mark(self._places[place], is_reference)
             return
+        if place in self._passed:
+            return
         try:
             stamp = stamp_of(name)
         except OSError as error:
+            self._passed.add(place)
             self.skipped.append(Skipped(name, "missing", f"it is gone: {error.strerror}"))
             return
         if stamp is None:
+            self._passed.add(place)
             self._pass_over(name)
             return
         key: object = (stamp.device, stamp.inode) if stamp.inode else place

@@ -1,10 +1,12 @@
 """Test pictures that are copies of training pictures; it touches no file."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vit4icd.dedup.cache import Cache, Files
+from vit4icd.dedup.files import Inventory
 from vit4icd.dedup.find import Progress
 from vit4icd.dedup.links import Finder
 from vit4icd.dedup.result import same_bytes
@@ -27,11 +29,18 @@ class Leaks:
     """In the order of the test pictures, the surest first."""
     n_train: int
     n_test: int
+    """Files that were read; the names of a hard-linked file count once."""
+    n_in_both: int
+    """Files that are reached from both sides, as where the test folder lies in the training folder:
+    they are test pictures alone."""
+    n_symlinks: int
     skipped: tuple[Skipped, ...]
     fingerprint: str
     threshold: float
     """The score from which on a pair was looked at."""
     verified: bool
+    is_cut: bool
+    """Whether there were more pairs than could be judged."""
 
     @property
     def n_leaked(self) -> int:
@@ -47,6 +56,9 @@ class Leaks:
             "verified": self.verified,
             "train_files": self.n_train,
             "test_files": self.n_test,
+            "files_in_both": self.n_in_both,
+            "symbolic_links_passed_over": self.n_symlinks,
+            "more_pairs_than_judged": self.is_cut,
             "leaked": self.n_leaked,
             "matches": [match.to_json() for match in self.matches],
             "skipped": [item.to_json() for item in self.skipped],
@@ -83,6 +95,9 @@ def find_leaks(
         )
         for folders in (train, test)
     )
+    n_found = len(training.files)
+    if _is_nested(train, test):
+        training = _without(training, testing)
     known, asked = training.by_content(), testing.by_content()
     contents = {name: [*asked.get(name, []), *known.get(name, [])] for name in (*known, *asked)}
     descriptors, unreadable = cache.descriptors(
@@ -109,11 +124,37 @@ def find_leaks(
         matches=tuple(_named(asked, known, links.matches)),
         n_train=len(training.files),
         n_test=len(testing.files),
+        n_in_both=n_found - len(training.files),
+        n_symlinks=training.n_symlinks + testing.n_symlinks,
         skipped=(*training.skipped, *testing.skipped, *unreadable, *links.skipped),
         fingerprint=describer.fingerprint,
         threshold=links.threshold,
         verified=verify,
+        is_cut=links.is_cut,
     )
+
+
+def _is_nested(train: Sequence[Path], test: Sequence[Path]) -> bool:
+    """Return whether one side may be reached from the other."""
+    sides = [{path.resolve() for path in side} for side in (train, test)]
+    return any(
+        one == other or one in other.parents or other in one.parents
+        for one in sides[0]
+        for other in sides[1]
+    )
+
+
+def _without(training: Inventory, testing: Inventory) -> Inventory:
+    """Return the training files without what is reached, by the same name, as a test file."""
+    taken = {os.path.realpath(name) for file in testing.files for name in file.names}
+    taken |= {os.path.realpath(item.name) for item in testing.skipped}
+    files = []
+    for file in training.files:
+        names = [name for name in file.names if os.path.realpath(name) not in taken]
+        if names:
+            files.append(replace(file, path=names[0], other_names=tuple(names[1:])))
+    skipped = (item for item in training.skipped if os.path.realpath(item.name) not in taken)
+    return replace(training, files=tuple(files), skipped=tuple(skipped))
 
 
 def _named(
