@@ -13,6 +13,7 @@ from tests.conftest import make_model, make_pictures
 from vit4icd.collection import AddProgress, Collection, matches_table
 from vit4icd.collection import adding as adding_room
 from vit4icd.collection import memory as memory_room
+from vit4icd.collection import searching as searching_room
 from vit4icd.collection.sketches import SketchIndex
 from vit4icd.collection.table import Table
 from vit4icd.describer import OnnxDescriber, load_describer
@@ -25,6 +26,7 @@ from vit4icd.errors import (
     StoreError,
 )
 from vit4icd.images import Source, read_image, resize
+from vit4icd.overlap import LocalFeatures
 
 PHOTOGRAPHS = Path("src/vit4icd/demo/photographs")
 QUERIES = Path("src/vit4icd/demo/queries")
@@ -481,6 +483,23 @@ def test_proves_matches_and_reports_the_proof(photographs: Collection) -> None:
     assert 0 < matches[0].overlap.query_share <= 1
     (unproven,) = photographs.search(QUERIES / "q02.jpg")
     assert not unproven[0].verified
+
+
+@pytest.mark.parametrize(("k", "n_tried"), [(1, 10), (10, 10), (14, 14), (22, 18)])
+def test_tries_to_prove_as_many_as_are_asked_for_within_bounds(
+    k: int, n_tried: int, photographs: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[LocalFeatures] = []
+
+    def counted(query: LocalFeatures, reference: LocalFeatures) -> None:
+        tried.append(reference)
+
+    monkeypatch.setattr(searching_room, "_MOST_TRIED", 18)
+    monkeypatch.setattr(searching_room, "find_overlap", counted)
+    (matches,) = photographs.search(PHOTOGRAPHS / "cat.jpg", k=k, threshold=-2, verify=True)
+    assert len(tried) == n_tried
+    assert len(matches) == k
+    assert sum(match.verified for match in matches) == min(k, n_tried)
 
 
 def test_does_not_prove_without_local_features(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def index_add(
         jsonl: Print a JSON line for each picture once it is safely stored.
         model: Model folder; the packaged model by default.
         device: Where the model runs.
-        threads: Processors the model may use; all this process may use by default.
+        threads: Processors to use; all this process may use by default.
         max_pixels: Refuse pictures of more pixels, before decoding them.
         strict: End with exit code 3 when a picture was left out.
         quiet: No progress and no summary.

@@ -64,7 +64,7 @@ def search(
         fail_on_match: End with exit code 11 when anything is a copy.
         model: Model folder; the packaged model by default.
         device: Where the model runs.
-        threads: Processors the model may use; all this process may use by default.
+        threads: Processors to use; all this process may use by default.
         max_pixels: Refuse pictures of more pixels, before decoding them.
         strict: End with exit code 3 when a picture could not be searched.
         quiet: No progress and no remarks.

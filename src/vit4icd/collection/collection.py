@@ -244,11 +244,11 @@ class Collection:
         A match reaches the ``threshold``: a score; a precision such as "P99", at which 99 % of the
         matches are copies; or "auto", from which on a reference is a copy with a probability of
         0.9. All but a score depend on how many pictures there are. ``verify`` tries to prove the
-        nearest references by local features; what is proven is a match whatever its score. ``flip``
-        searches the mirrored query too, ``rotate`` all eight orientations, ``regions`` nine parts
-        of it, which may each hold a small copy. ``once`` answers a file that is given twice, or
-        with its folder, only once. A query that cannot be searched is skipped, and its answer says
-        why.
+        nearest references (as many as ``k``, but 10 to 50) by local features; what is proven is a
+        match whatever its score. ``flip`` searches the mirrored query too, ``rotate`` all eight
+        orientations, ``regions`` nine parts of it, which may each hold a small copy. ``once``
+        answers a file that is given twice, or with its folder, only once. A query that cannot be
+        searched is skipped, and its answer says why.
 
         Raises:
             ConfigError: k below 1, or a threshold that is none.
