@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import unicodedata
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from vit4icd.collection import table as table_room
 from vit4icd.describer import OnnxDescriber, load_describer
 from vit4icd.errors import StoreError
 from vit4icd.images import read_image
+from vit4icd.storage import flush
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_acknowledges_nothing_that_was_not_flushed(
     n_flushes: int, collection: Collection, describer: OnnxDescriber, pictures: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    flush, calls = table_room.flush, list[Path]()
+    calls = list[Path]()
 
     def full(path: Path) -> None:
         calls.append(path)
@@ -171,13 +171,12 @@ def test_stores_each_file_as_it_was_when_it_was_read(
     """A picture that changes right after it was read is noticed by the next run."""
     before = shutil.copytree(pictures, tmp_path / "before")
     new, as_read = make_pictures(tmp_path / "new", 8, seed=5)[7], (before / "007.jpg").read_bytes()
-    read: Callable[..., object] = adding_room.read_image
 
-    def late(source: bytes, **options: object) -> object:
+    def late(source: bytes, **options: int) -> np.ndarray:
         if source == as_read:
             new.replace(pictures / "007.jpg")
-            monkeypatch.setattr(adding_room, "read_image", read)
-        return read(source, **options)
+            monkeypatch.setattr(adding_room, "read_image", read_image)
+        return read_image(source, **options)
 
     monkeypatch.setattr(adding_room, "read_image", late)
     collection.add(pictures, id_from="name")
