@@ -1,5 +1,6 @@
 """What was learnt of contents: never stale, never learnt twice, and a bad file costs itself."""
 
+import json
 import os
 import time
 from collections.abc import Sequence
@@ -131,6 +132,20 @@ def test_looks_at_a_content_once(pictures: Path, tmp_path: Path) -> None:
     for path in pictures.iterdir():
         path.unlink()
     assert Cache(tmp_path / "cache").looks(contents) == looks
+
+
+def test_looks_again_at_what_another_version_stored(pictures: Path, tmp_path: Path) -> None:
+    contents, cache = _contents(pictures), Cache(tmp_path / "cache")
+    looks, path = cache.looks(contents), tmp_path / "cache" / "looks.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    del rows[0]["header"]["width"]
+    rows[1]["header"]["mood"] = "blue"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert cache.looks(contents) == looks
+    assert len(path.read_text().splitlines()) == 20
+    path.write_text("[1]\n")
+    with pytest.raises(FormatError, match="is damaged"):
+        cache.looks(contents)
 
 
 def test_remembers_what_a_stopped_run_has_learnt(pictures: Path, tmp_path: Path) -> None:

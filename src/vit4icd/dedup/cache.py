@@ -8,7 +8,7 @@ hashes) and ``looks.jsonl`` (what headers say, and what is too plain). It may be
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -144,15 +144,7 @@ class Cache:
         n_workers: int | None = None,
     ) -> dict[str, Look]:
         """Return what contents look like; those that cannot be read are left out."""
-        known = dict(
-            self._read(
-                "looks.jsonl",
-                lambda row: (
-                    str(row["sha256"]),
-                    Look(header=Header(**row["header"]), plain=row["plain"]),
-                ),
-            )
-        )
+        known = dict(filter(None, self._read("looks.jsonl", _stored_look)))
         missing = [key for key in contents if key not in known]
         found = in_order(lambda key: _look(contents[key], max_pixels), missing, n_workers=n_workers)
         new = {key: look for key, look in zip(missing, found, strict=True) if look is not None}
@@ -235,6 +227,13 @@ def _picked(known: DescriptorSet | None, ids: Sequence[str], describer: Describe
     row = {name: number for number, name in enumerate(known.ids)}
     rows = [row[name] for name in ids if name in row]
     return known if rows == list(range(len(known))) else known.only(rows)
+
+
+def _stored_look(row: Mapping[str, Any]) -> tuple[str, Look] | None:
+    """Return a content's hash and look; None for one that another version stored."""
+    if row["header"].keys() != {field.name for field in fields(Header)}:
+        return None
+    return str(row["sha256"]), Look(header=Header(**row["header"]), plain=row["plain"])
 
 
 def _look(files: Files, max_pixels: int) -> Look | None:
