@@ -390,6 +390,21 @@ def test_flushes_to_the_disk_before_it_acknowledges(
     assert flushed
 
 
+def test_flushes_snapshots_to_the_disk(
+    collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: set[Path] = set()
+    monkeypatch.setattr(table_room, "flush", flushed.add)
+    for change in (collection.snapshot, collection.restore):
+        before = set(Path(collection.uri).rglob("*"))
+        change("one")
+        written = set(Path(collection.uri).rglob("*")) - before
+        assert {path for path in written if path.is_file()}
+        assert written <= flushed
+        assert {path.parent for path in written} <= flushed
+        flushed.clear()
+
+
 def test_drops_versions_of_many_small_commits(
     collection: Collection, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

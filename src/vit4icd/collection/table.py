@@ -239,7 +239,7 @@ class Table:
         if name in (known.name for known in self.snapshots()):
             raise ConfigError(f"there is a snapshot {name!r} already; forget it, or take another")
         data = self.latest()
-        with explained(self.uri, "written"):
+        with self._flushing():
             data.tags.create(name, data.version)
         return int(data.version)
 
@@ -252,7 +252,7 @@ class Table:
     def restore(self, name: str) -> int:
         """Make a snapshot the newest version, and return its new number."""
         data, version = self.latest(), self._snapshot(name).version
-        with explained(self.uri, "written"):
+        with self._flushing():
             data.checkout_version(version).restore()  # type: ignore[no-untyped-call]
         return self.version
 
@@ -279,11 +279,10 @@ class Table:
     def _committed(self, commit: Callable[[lance.LanceDataset], int]) -> int:
         """Commit on top of the newest version, again and again while others are faster."""
         for _ in range(_ATTEMPTS):
-            data, before = self.latest(), self._files()
+            data = self.latest()
             try:
-                with explained(self.uri, "written"):
+                with self._flushing():
                     done = commit(data)
-                    self._flush(self._files() - before)
                 self._tidy_if_due()
                 return done
             except StoreError as error:
@@ -307,13 +306,19 @@ class Table:
             )
         return int(cleaned.bytes_removed)
 
+    @contextmanager
+    def _flushing(self) -> Iterator[None]:
+        """Flush to the disk what is written meanwhile, and explain what goes wrong."""
+        with explained(self.uri, "written"):
+            before = self._files()
+            yield
+            self._flush(self._files() - before)
+
     def _files(self) -> set[str]:
-        """Return the files on this machine; each is written once, and never changed."""
+        """Return files and folders on this machine; each file is written once, never changed."""
         found: set[str] = set()
-        folders = [] if "://" in self.uri else [f for f in Path(self.uri).iterdir() if f.is_dir()]
-        for folder in folders:
-            with os.scandir(folder) as entries:
-                found.update(entry.path for entry in entries)
+        for folder, folders, files in os.walk(self.uri) if "://" not in self.uri else ():
+            found.update(os.path.join(folder, name) for name in (*folders, *files))  # noqa: PTH118
         return found
 
     def _flush(self, new: set[str]) -> None:
