@@ -77,6 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if _asks_for_overview(words):
         _print_overview(_verbs(words))
         sys.exit(0)
+    if not words or (len(words) == 1 and _verbs(words) is not VERBS):
+        _print_overview(_verbs(words), is_error=True)
+        sys.exit(_MISUSED)
     try:
         code = tyro.extras.subcommand_cli_from_dict(
             _verbs(words), prog="vit4icd", description=vit4icd.__doc__, args=words,
@@ -116,12 +119,12 @@ def _asks_for_overview(words: Sequence[str]) -> bool:
     return is_help and (len(words) == 1 or (len(words) == 2 and words[0] not in VERBS))
 
 
-def _print_overview(verbs: Mapping[str, Callable[..., int]]) -> None:
+def _print_overview(verbs: Mapping[str, Callable[..., int]], *, is_error: bool = False) -> None:
     """Print what there is, a verb each; the help of a verb says more."""
     about = Table.grid(padding=(0, 2))
     for name, verb in verbs.items():
         about.add_row(name, (verb.__doc__ or "").split("\n\n")[0])
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False, markup=False, stderr=is_error)
     console.print("usage: vit4icd [-h] [--version] VERB ...\n\n", vit4icd.__doc__, "\n", sep="")
     console.print(Panel(about, title="verbs", title_align="left"))
     console.print("What one takes: vit4icd VERB --help")
