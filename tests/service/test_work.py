@@ -20,6 +20,9 @@ class _Doubling:
     gate: threading.Event = field(compare=False)
     batches: list[int] = field(compare=False)
 
+    def pictures(self, item: int) -> Sequence[bytes]:
+        return ()
+
     def run(self, items: Sequence[int]) -> list[int | Exception]:
         self.gate.wait(20)
         self.batches.append(len(items))

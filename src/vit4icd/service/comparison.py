@@ -43,6 +43,10 @@ class Comparing:
             known=self.describer.card.thresholds,
         )  # fmt: skip
 
+    def pictures(self, item: Pair) -> Sequence[bytes]:
+        """Return what will be decoded."""
+        return item.query_data, item.reference_data
+
     def run(self, items: Sequence[Pair]) -> list[Match | Exception]:
         """Compare the pairs one after another."""
         return [self._compared(item) for item in items]

@@ -51,6 +51,10 @@ class Grouping:
     threshold: Threshold
     strictness: Strictness = "clique"
 
+    def pictures(self, item: None) -> Sequence[bytes]:
+        """Return nothing: descriptors are all that is read."""
+        return ()
+
     def run(self, items: Sequence[None]) -> list[Groups | Exception]:
         """Group once, for all who ask."""
         return [self._grouped()] * len(items)

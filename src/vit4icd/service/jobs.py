@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +18,7 @@ from vit4icd.service.database import Database
 from vit4icd.service.library import Adding, Library, New
 from vit4icd.service.previews import Previews
 from vit4icd.service.problems import Problem, problem_of
+from vit4icd.service.turns import Turns, is_heavy
 from vit4icd.service.uploads import Limits
 from vit4icd.storage import name_fields
 
@@ -78,9 +78,10 @@ class Jobs:
         previews: Previews,
         *,
         limits: Limits,
+        turns: Turns,
     ) -> None:
         self._folder, self._database, self._library = folder, database, library
-        self._previews, self._limits = previews, limits
+        self._previews, self._limits, self._turns = previews, limits, turns
         self._owner, self._in_hand = secrets.token_hex(12), ""
         self._wake, self._closing = threading.Event(), threading.Event()
         folder.mkdir(parents=True, exist_ok=True)
@@ -218,7 +219,8 @@ class Jobs:
             for batch in self._batches(job.id):
                 if self._closing.is_set():
                     return replace(job, state="waiting")
-                job = _advanced(job, batch, adding)
+                with self._turns.taken(*(item.data for item in batch if isinstance(item, New))):
+                    job = _advanced(job, batch, adding)
                 if not self._keep(job):
                     return job
             return replace(job, state="done")
@@ -228,8 +230,17 @@ class Jobs:
 
     def _batches(self, id_: str) -> Iterator[list[New | _Refused]]:
         with tarfile.open(self._file(id_), "r:") as archive:
-            members = (self._read(archive, member) for member in archive if member.isreg())
-            while batch := list(islice(members, _BATCH)):
+            batch: list[New | _Refused] = []
+            for member in archive:
+                item = self._read(archive, member) if member.isreg() else None
+                if isinstance(item, New) and is_heavy(item.data):
+                    yield [item]
+                elif item is not None:
+                    batch.append(item)
+                if len(batch) == _BATCH:
+                    yield batch
+                    batch = []
+            if batch:
                 yield batch
 
     def _read(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> New | _Refused:

@@ -145,6 +145,10 @@ class Searching:
     rotate: bool = False
     max_pixels: int
 
+    def pictures(self, item: Query) -> Sequence[bytes]:
+        """Return what will be decoded."""
+        return (item.data,)
+
     def run(self, items: Sequence[Query]) -> list[Found | Exception]:
         """Answer the queries together; a picture that cannot be searched costs only itself.
 
@@ -204,6 +208,10 @@ class Adding:
     shelf: Shelf
     previews: Previews
     max_pixels: int
+
+    def pictures(self, item: New) -> Sequence[bytes]:
+        """Return what will be decoded."""
+        return (item.data,)
 
     def run(self, items: Sequence[New]) -> list[Added | Exception]:
         """Add the pictures, and keep their previews; a bad picture costs only itself."""

@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 from vit4icd.errors import ImageError
 from vit4icd.images import read_image, resize
 from vit4icd.service.database import Database
+from vit4icd.service.turns import Turns
 from vit4icd.storage import atomic_path
 
 __all__ = ["PREVIEW_SIDE", "Previews", "encode_jpeg", "holder_of", "shrink"]
@@ -36,6 +37,7 @@ class Previews:
     ) -> None:
         self._folder, self._database, self._max_pixels = folder, database, max_pixels
         self._pictures = None if pictures is None else pictures.resolve()
+        self._turns = Turns()
 
     def keep(self, data: bytes, *, holder: bytes | None = None) -> str:
         """Make the preview of a picture, unless there is one; return the picture's SHA-256.
@@ -46,10 +48,12 @@ class Previews:
         sha256 = hashlib.sha256(data).hexdigest()
         path = self._path(sha256)
         if not path.exists():
-            image = read_image(data, max_pixels=self._max_pixels, at_least=PREVIEW_SIDE)
+            with self._turns.taken(data):
+                image = read_image(data, max_pixels=self._max_pixels, at_least=PREVIEW_SIDE)
+                image = shrink(image, PREVIEW_SIDE)
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(path) as temporary:
-                temporary.write_bytes(encode_jpeg(shrink(image, PREVIEW_SIDE)))
+                temporary.write_bytes(encode_jpeg(image))
         if holder is not None:
             with self._database.writing() as connection:
                 connection.execute("INSERT OR REPLACE INTO holders VALUES (?, ?)", (holder, sha256))

@@ -25,6 +25,7 @@ from vit4icd.service.problems import Problem
 from vit4icd.service.queueing import Queueing
 from vit4icd.service.sessions import Sessions, read_secret
 from vit4icd.service.sifting import Sifting
+from vit4icd.service.turns import Turns
 from vit4icd.service.uploads import Limits, Uploads
 from vit4icd.service.work import Kind, Work
 
@@ -123,14 +124,19 @@ class State:
             decisions=self.decisions, findings=self.findings, previews=self.previews
         )
         self.queueing = Queueing(decisions=self.decisions, findings=self.findings)
-        self.uploads = Uploads(config.own_limits)
+        self.uploads, self.turns = Uploads(config.own_limits), Turns()
         self.work = Work(
             n_threads=config.n_threads,
             max_waiting=config.own_waiting,
             on_batch=self.metrics.batch.observe,
         )
         self.jobs = Jobs(
-            folder / "jobs", self.database, self.library, self.previews, limits=config.limits
+            folder / "jobs",
+            self.database,
+            self.library,
+            self.previews,
+            limits=config.limits,
+            turns=self.turns,
         )
         self.not_ready: str | None = "starting"
         self._watch()
@@ -158,13 +164,14 @@ class State:
             raise Problem("loading", self.not_ready, headers={"Retry-After": "2"})
 
     async def do(self, kind: Kind[Item, Result], item: Item) -> Result:
-        """Have the engine do a job, with others of its kind.
+        """Have the engine do a job, with others of its kind; heavy pictures wait for their turn.
 
         Raises:
             Problem: the queue is full, or the service is loading.
         """
         self.require_ready()
-        return await asyncio.wrap_future(self.work.submit(kind, item))
+        async with self.turns.awaited(*kind.pictures(item)):
+            return await asyncio.wrap_future(self.work.submit(kind, item))
 
     def _load(self) -> None:
         try:

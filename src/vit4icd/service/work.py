@@ -24,6 +24,10 @@ _RETRY_S = 1
 class Kind(Hashable, Protocol[Item_contra, Result_co]):
     """What is to be done; jobs of equal kinds are done together."""
 
+    def pictures(self, item: Item_contra) -> Sequence[bytes]:
+        """Return what will be decoded of an item."""
+        ...
+
     def run(self, items: Sequence[Item_contra]) -> Sequence[Result_co | Exception]:
         """Return a result, or what went wrong, for each of the items."""
         ...

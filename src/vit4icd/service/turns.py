@@ -1,0 +1,83 @@
+"""Pictures whose decoding takes much memory come one at a time; it decodes none itself."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+from vit4icd.errors import ImageError
+from vit4icd.headers import read_header
+from vit4icd.service.problems import Problem
+
+__all__ = ["Turns", "is_heavy"]
+
+_HEAVY_PIXELS = 5_000_000  # some 24 bytes each while they are decoded: 120 MB
+_HEAVY_JPEG_PIXELS = 16_000_000  # what a phone takes is light: libjpeg decodes it smaller
+_MAX_WAITING = 16  # heavy pictures; further ones are told to come again
+_LOOK_S, _RETRY_S = 0.05, 5
+
+
+class Turns:
+    """One heavy picture at a time; light ones never wait here.
+
+    A picture within the limits of an upload may be a few kB of a file and more than a GB once it
+    is decoded. Were all that come at once decoded at once, their number would be the limit of
+    memory.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._n_waiting = threading.Lock(), 0
+
+    @contextmanager
+    def taken(self, *pictures: bytes) -> Iterator[None]:
+        """Wait for the turn of these pictures, if one of them is heavy."""
+        if not is_heavy(*pictures):
+            yield
+            return
+        with self._lock:
+            yield
+
+    @asynccontextmanager
+    async def awaited(self, *pictures: bytes) -> AsyncIterator[None]:
+        """Wait for the turn of these pictures, if one of them is heavy, without a thread.
+
+        Raises:
+            Problem: too many wait already.
+        """
+        if not is_heavy(*pictures):
+            yield
+            return
+        if self._n_waiting >= _MAX_WAITING:
+            raise Problem(
+                "busy", "too many large pictures are waiting; send smaller ones, or later",
+                headers={"Retry-After": str(_RETRY_S)},
+            )  # fmt: skip
+        self._n_waiting += 1
+        try:
+            while not self._lock.acquire(blocking=False):
+                await asyncio.sleep(_LOOK_S)
+        finally:
+            self._n_waiting -= 1
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+
+def is_heavy(*pictures: bytes) -> bool:
+    """Return whether one of the pictures may take much memory while it is decoded.
+
+    Example:
+        >>> is_heavy(b"no picture")
+        False
+    """
+    return any(map(_is_heavy, pictures))
+
+
+def _is_heavy(picture: bytes) -> bool:
+    try:
+        header = read_header(picture)
+    except ImageError:  # it will not be decoded
+        return False
+    most = _HEAVY_JPEG_PIXELS if header.format == "JPEG" else _HEAVY_PIXELS
+    return header.n_pixels > most
