@@ -46,7 +46,7 @@ format: $(VENV)/.all
 	$(BIN)/ruff check --fix
 
 bench: $(VENV)/.all
-	for name in edits describe search selfjoin metrics; do \
+	for name in edits describe formats search selfjoin metrics; do \
 		$(BIN)/python -m benchmarks.$$name || exit 1; done
 
 evaluate-default: $(VENV)/.all
