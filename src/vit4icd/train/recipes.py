@@ -142,7 +142,7 @@ def small() -> Recipe:
     student = StageConfig(
         architecture=Architecture(name="vit_small_14", image_size=224, drop_path=0.05),
         feed=replace(feed, n_support=256),
-        loop=replace(loop, schedule=replace(long, steps_per_epoch=300), backbone_rate=1.0),
+        loop=replace(loop, schedule=replace(long, steps_per_epoch=300), backbone_rate=0.1),
         losses=replace(losses, compatibility=10.0),
     )
     tune = replace(student, loop=replace(student.loop, schedule=short, keep_eval_mode=True))
