@@ -253,7 +253,7 @@ def test_judges_duplicates_in_the_same_queue(start: Starter, page: Page) -> None
     expect(rows).to_have_count(1)  # again.jpg and nuthatch.jpg
     expect(page.locator("#live")).to_have_text("1 group, 1 to judge.")
     expect(page.locator("#kind")).to_have_value("group")
-    expect(rows).to_contain_text("of 2")
+    expect(rows).to_contain_text("one of 2 copies")
     expect(page.locator(".facts-list")).to_contain_text("of the largest")
     for key, polygons in (("o", 1), ("b", 2)):
         page.keyboard.press(key)

@@ -1,7 +1,7 @@
 // Two pictures looked at together: side by side, or the reference laid where it lies in the query.
 
 import { get } from "./api.js";
-import { el, meta, percent, share, svg } from "./dom.js";
+import { decimal, el, meta, percent, share, svg } from "./dom.js";
 import { css, diagonal, enlargement, invert, multiply, project } from "./geometry.js";
 
 export const MODES = [
@@ -37,7 +37,7 @@ export class Comparison {
 
   build() {
     this.buttons = MODES.map(([mode, label, key]) => {
-      const button = el("button", { type: "button", "aria-pressed": "false", title: `${label} (${key})` }, label);
+      const button = el("button", { type: "button", "aria-pressed": String(mode === this.mode), title: `${label} (${key})` }, label);
       button.dataset.mode = mode;
       button.addEventListener("click", () => this.setMode(mode));
       return button;
@@ -114,8 +114,8 @@ export class Comparison {
     const overlap = this.overlap, [one, other] = this.sides();
     this.facts.replaceChildren(
       ...fact("Verdict", verdict), ...fact("Probability", percent(match.probability)),
-      ...fact("Score", match.score.toFixed(3)),
-      ...fact("In common", overlap ? `${share(overlap.query_share)} of the ${one}, ${share(overlap.reference_share)} of the ${other}` : "not proven"),
+      ...fact("Score", decimal(match.score)),
+      ...fact("In common", overlap ? `${share(overlap.query_share)} of the ${one}, ${share(overlap.reference_share)} of the ${other}` : "not proven", true),
       ...fact("Group", this.finding.group ? `${this.finding.group.n_images} copies` : null),
       ...fact(capital(one), `${query.name}${size(query) ? ` · ${size(query)}` : ""}`, true),
       ...fact(capital(other), `${match.reference}${size(match.image) ? ` · ${size(match.image)}` : ""}`, true),

@@ -45,4 +45,6 @@ export function percent(probability) {
   return probability < 0.005 ? "<\u00a01\u00a0%" : `${Math.round(100 * probability)}\u00a0%`;
 }
 
+export const decimal = (value) => value.toFixed(3).replace("-", "\u2212");
+
 export const share = (value) => `${Math.round(100 * value)}\u00a0%`;

@@ -12,7 +12,11 @@ new Search((findings, index) => {
   location.hash = "#match";
   show("queue", "search");
   queue.showSearch(findings, index);
-});
+}, count);
+
+function count() {
+  return get("/v1/matches?state=undecided&limit=1").then(({ n_all }) => queue.count(n_all), () => {});
+}
 
 const VIEWS = { search: async () => {}, queue: () => queue.load(), decisions: loadDecisions };
 
@@ -58,5 +62,5 @@ $("legend-button").addEventListener("click", () => $("legend").showModal());
 $("logout")?.addEventListener("click", logOut);
 addEventListener("hashchange", follow);
 follow();
-get("/v1/matches?state=undecided&limit=1").then((page) => queue.count(page.n_all), () => {});
+count();
 document.documentElement.dataset.ready = "yes";

@@ -126,8 +126,7 @@ export class Queue {
     const button = el("button", { type: "button", "aria-label": `${match.reference}, ${percent(level)}${judged ? `, ${state}` : ""}` },
       el("span", { className: "pair" }, preview(query.picture, ""), preview(match.picture, "")),
       el("span", {}, el("b", {}, percent(level)), " ", judged ? el("span", { className: `verdict ${state}` }, state) : null,
-        group ? el("span", { className: "verdict" }, `of ${group.n_images}`) : null,
-        el("small", {}, match.reference)));
+        el("small", {}, match.reference, group ? ` · one of ${group.n_images} copies` : null)));
     button.dataset.index = index;
     if (index === this.index) button.setAttribute("aria-current", "true");
     button.addEventListener("click", () => this.select(index));

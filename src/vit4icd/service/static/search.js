@@ -1,11 +1,12 @@
 // A picture dropped, pasted or chosen, and its matches as cards.
 
 import { get, post } from "./api.js";
-import { $, complain, el, meta, percent, preview, say, share } from "./dom.js";
+import { $, complain, decimal, el, meta, percent, preview, say, share } from "./dom.js";
 
 export class Search {
-  constructor(open) {
+  constructor(open, onKept) {
     this.open = open;
+    this.onKept = onKept;
     this.findings = [];
     this.number = 0;
     $("file").addEventListener("change", (event) => {
@@ -62,6 +63,7 @@ export class Search {
       const path = `/v1/collections/${encodeURIComponent($("collection").value)}/search?review=true&${options}`;
       const answer = await post(path, form);
       if (number === this.number) this.show(answer, file);
+      this.onKept();
     } catch (problem) {
       if (number !== this.number) return;
       $("result").hidden = true;
@@ -115,7 +117,7 @@ export class Search {
         el("span", { className: "line" }, el("span", { className: "big" }, percent(match.probability)),
           el("span", { className: `verdict ${match.verdict}` }, match.verdict),
           judged ? el("span", { className: `verdict ${state}` }, state) : null,
-          el("span", { className: "quiet small" }, `score ${match.score.toFixed(3)}`)),
+          el("span", { className: "quiet small" }, `score ${decimal(match.score)}`)),
         el("span", { className: "name" }, match.reference),
         el("span", { className: "quiet small" }, [size, common].filter(Boolean).join(" · "))));
     card.addEventListener("click", () => this.open(this.findings, index));
