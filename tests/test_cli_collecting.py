@@ -345,10 +345,10 @@ def test_explains_a_wrong_place_or_model(
 
 def test_shows_the_verbs_of_collections(capsys: pytest.CaptureFixture[str]) -> None:
     assert _run("index") == 2
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert "index snapshot" in printed.err
-    assert "evaluate" not in printed.err
+    missing = capsys.readouterr()
+    assert missing.out == ""
+    assert "index snapshot" in missing.err
+    assert "evaluate" not in missing.err
     assert _run() == 2
     assert "evaluate" in capsys.readouterr().err
     assert _run("index", "--help") == 0
