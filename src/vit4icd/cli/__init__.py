@@ -28,8 +28,8 @@ from vit4icd.cli.collecting import (
 from vit4icd.cli.comparing import compare
 from vit4icd.cli.deduplicating import dedup, leaks
 from vit4icd.cli.doctoring import config_show, doctor
-from vit4icd.cli.finding import search
-from vit4icd.cli.searching import calibrate, demo, describe, evaluate, match
+from vit4icd.cli.measuring import calibrate, demo, describe, evaluate, match
+from vit4icd.cli.searching import search
 from vit4icd.cli.serving import serve
 from vit4icd.cli.terminal import shown, talk
 from vit4icd.cli.training import edits, export, import_weights, prepare_copies, train

@@ -1,295 +1,101 @@
-"""The verbs of the search wing; they need no torch."""
+"""The verb that searches a collection: of which references are these pictures copies?"""
 
-from pathlib import Path
-from typing import Annotated, Literal
+import sys
+from typing import Annotated
 
 import tyro
-from rich.console import Console
-from rich.table import Table
 
-from vit4icd.cli.arguments import Flag, MaybeCount, MaybeNumber, MaybePath, MaybeText, Pictures
+from vit4icd.cli.answers import Format, Tally, write_answers
+from vit4icd.cli.arguments import Flag, MaybeCount, MaybePath, Out, Pictures, Place
 from vit4icd.cli.options import (
+    Device,
     most_pixels,
-    open_describer,
+    open_collection,
+    paths_of,
     require_counts,
     require_outputs,
+    require_there,
     settled,
 )
-from vit4icd.cli.terminal import bar, say, talk
-from vit4icd.errors import ConfigError
+from vit4icd.cli.terminal import bar
+from vit4icd.errors import DataError
 
-__all__ = ["calibrate", "demo", "describe", "evaluate", "match"]
+__all__ = ["search"]
 
-Reduction = Literal["avg", "min", "sscd", "copynce", "vsc", "stretch", "subtract"]
+_MATCHED = 11
 
 
-def describe(
-    inputs: Pictures,
+def search(
+    collection: Place,
+    images: Pictures = (),
     /,
     *,
-    out: Path,
+    k: Annotated[int, tyro.conf.arg(aliases=["-k"], metavar="N")] = 10,
+    threshold: str = "auto",
+    verify: Flag = False,
+    flip: Flag = False,
+    rotate: Flag = False,
+    regions: Flag = False,
+    from_file0: MaybePath = None,
+    format_: Annotated[Format, tyro.conf.arg(name="format")] = "table",
+    out: Out = None,
+    fail_on_match: Flag = False,
     model: MaybePath = None,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    device: Device = "auto",
     threads: MaybeCount = None,
-    share: str = "0/1",
     max_pixels: MaybeCount = None,
     strict: Flag = False,
     quiet: Flag = False,
 ) -> int:
-    """Describe pictures, folders and tar shards into one HDF5 file; goes on where it stopped.
+    """Search a collection for the pictures that these are copies of.
 
     Args:
-        inputs: Pictures, folders (searched to the bottom) and uncompressed .tar shards.
-        out: The descriptor file to write, .h5; what is skipped is listed beside it.
+        collection: Folder or address of the collection.
+        images: Pictures, folders, uncompressed .tar shards; - reads one picture from stdin.
+        k: Matches of each picture, at most.
+        threshold: Least score; P99: 99 % of matches are copies; auto: with a probability of 0.9.
+        verify: Try to prove the nearest -k (10 to 50) by local features; what is proven is a match.
+        flip: Search the mirrored picture too.
+        rotate: Search all eight orientations.
+        regions: Search nine parts of the picture too, for small copies pasted into it.
+        from_file0: File with more paths, each ended by a NUL byte; - is stdin.
+        format_: json and jsonl hold an answer for each picture, csv and parquet each match.
+        out: Write to this file instead of stdout.
+        fail_on_match: End with exit code 11 when anything is a copy.
         model: Model folder; the packaged model by default.
         device: Where the model runs.
         threads: Processors to use; all this process may use by default.
-        share: i/n describes every n-th picture from the i-th on, for several machines.
         max_pixels: Refuse pictures of more pixels, before decoding them.
-        strict: End with exit code 3 when a picture was skipped.
-        quiet: No progress and no summary.
-    """
-    options, most = settled(model, device, threads), most_pixels(max_pixels)
-    from vit4icd import extract
-
-    describer = open_describer(options)
-    with bar("describing", quiet) as advance:
-        summary = extract.describe(
-            inputs,
-            out,
-            describer,
-            max_pixels=most,
-            share=_share(share),
-            progress=lambda report: advance(
-                report.n_done, report.n_images, f"{report.n_skipped} skipped"
-            ),
-        )
-    reused = f", {summary.n_reused} found done" if summary.n_reused else ""
-    say(
-        quiet,
-        f"{summary.n_described} pictures described at {summary.images_per_s:.1f} a second{reused}: "
-        f"{out}",
-    )
-    if summary.n_skipped:
-        say(quiet, f"{summary.n_skipped} skipped, see {extract.skipped_path(out)}")
-    return 3 if strict and summary.n_skipped else 0
-
-
-def match(
-    *,
-    queries: Path,
-    references: tuple[Path, ...],
-    out: Path,
-    background: tuple[Path, ...] = (),
-    reduction: Reduction = "avg",
-    factor: MaybeNumber = None,
-    neighbours: MaybeCount = None,
-    max_pairs: int = 500_000,
-    per_query: MaybeCount = None,
-    ids: Literal["official", "path"] = "official",
-    all_digits: Flag = False,
-    threads: MaybeCount = None,
-    quiet: Flag = False,
-) -> int:
-    """Find the best pairs of queries and references, exactly; normalise scores by a background.
-
-    Args:
-        queries: Descriptor file of the queries.
-        references: Descriptor files of the references.
-        out: The pairs to write: query_id,ref_id,score, by query, then reference.
-        background: Descriptor files of images that match nothing; turns on score normalisation.
-        reduction: The variant of score normalisation; avg is ViT4ICD's.
-        factor: Weight of the background; the variant's published one by default.
-        neighbours: Nearest background images that count; the variant's published number by default.
-        max_pairs: Keep the best pairs over all queries together.
-        per_query: Keep this many references of each query instead.
-        ids: official: the file name without .jpg or .png; path: the whole name.
-        all_digits: Write scores in full instead of with the original's 6 decimals.
-        threads: Processors to use.
-        quiet: No progress and no summary.
+        strict: End with exit code 3 when a picture could not be searched.
+        quiet: No progress and no remarks.
     """
     require_outputs(out)
-    require_counts(max_pairs=max_pairs, per_query=per_query, neighbours=neighbours)
-    options = settled(threads=threads)
-    from vit4icd.scores import Normalised, ScoreNormalisation, normalise
-    from vit4icd.search import best_pairs
-    from vit4icd.storage import map_descriptors, read_descriptors, write_pairs
-
-    query_set, sets = read_descriptors(queries, ids=ids), map_descriptors(references, ids=ids)
-    prepared = Normalised.unchanged(query_set)
-    if background:
-        config = ScoreNormalisation.published(reduction, factor=factor, neighbours=neighbours)
-        prepared = normalise(query_set, read_descriptors(*background, ids=ids), config=config)
-    elif factor is not None or neighbours is not None or reduction != "avg":
-        raise ConfigError("score normalisation needs --background; leave its options out otherwise")
-    with bar("comparing", quiet) as advance:
-        pairs = best_pairs(
-            prepared.queries,
-            sets,
-            max_pairs=max_pairs,
-            per_query=per_query,
-            bias=prepared.bias,
-            transform=prepared.transform,
-            n_threads=options.threads,
-            progress=lambda done, rows: advance(done, rows, ""),
-        )
-    write_pairs(out, pairs, decimals=None if all_digits else 6)
-    say(quiet, f"{len(pairs)} pairs: {out}")
-    return 0
-
-
-def evaluate(
-    *,
-    pairs: Path,
-    truth: Path,
-    queries_after: MaybeText = None,
-    max_pairs: int = 500_000,
-    resamples: int = 200,
-    seed: int = 0,
-    json_out: Annotated[
-        Path | None, tyro.conf.arg(name="json", metavar="PATH", help_behavior_hint="")
-    ] = None,
-    report: MaybePath = None,
-    query_images: MaybePath = None,
-    reference_images: MaybePath = None,
-) -> int:
-    """Measure pairs against the truth: the original's figures, with intervals and a report.
-
-    Args:
-        pairs: query_id,ref_id,score lines.
-        truth: query_id,reference_id lines.
-        queries_after: Only queries whose id comes after this one (Q25000 for the published half).
-        max_pairs: Refuse more pairs than this, as the original does.
-        resamples: Bootstrap resamples behind the intervals; 0 leaves them out.
-        seed: Seed of the bootstrap.
-        json_out: Write all figures to this file.
-        report: Write a page with curves and the worst pairs to this file.
-        query_images: Folder of the queries' pictures, shown on the page.
-        reference_images: Folder of the references' pictures, shown on the page.
-    """
-    import numpy as np
-
-    from vit4icd import evaluate as room
-    from vit4icd.report import write_page
-    from vit4icd.storage import read_pairs, read_truth, write_json
-
-    require_outputs(json_out, report)
-    require_counts(max_pairs=max_pairs)
-    result = room.evaluate(
-        read_pairs(pairs),
-        read_truth(truth),
-        queries_after=queries_after,
-        max_pairs=max_pairs,
-        n_resamples=resamples,
-        bootstrap_rng=np.random.default_rng(seed),
-    )
-    print(room.format_official(result), end="")
-    talk.print(result.protocol, style="dim", soft_wrap=True)
-    for name, (low, high) in result.intervals.items():
-        talk.print(f"{name}: {low:.5f} to {high:.5f} (95 %)", style="dim")
-    if json_out is not None:
-        write_json(json_out, result.to_json())
-    if report is not None:
-        page = room.evaluation_page(
-            result,
-            query_picture=room.pictures_in(query_images),
-            reference_picture=room.pictures_in(reference_images),
-        )
-        write_page(report, page)
-    return 0
-
-
-def calibrate(
-    pictures: Pictures,
-    /,
-    *,
-    model: Path,
-    background: Path,
-    unrelated: tuple[Path, ...],
-    copies: int = 8,
-    seed: int = 0,
-    source: str = "",
-    report: MaybePath = None,
-    threads: MaybeCount = None,
-    quiet: Flag = False,
-) -> int:
-    """Measure what a model's scores mean and store it, with a background set, in its folder.
-
-    Args:
-        pictures: Pictures, folders, shards the model was not trained on; copies are made of them.
-        model: Model folder that gets background.h5 and calibration.json.
-        background: Descriptor file of images that match nothing, some 10,000 of them.
-        unrelated: Descriptor files of other images that match nothing.
-        copies: Copies made of each picture.
-        seed: Seed of the edits.
-        source: Where the pictures come from, for the record.
-        report: Write a page with the reliability diagram to this file.
-        threads: Processors to use.
-        quiet: No progress and no summary.
-    """
-    require_outputs(report)
-    require_counts(copies=copies)
-    options = settled(model, threads=threads)
-    from vit4icd import calibrate as room
-    from vit4icd.datasets import open_images
-    from vit4icd.report import write_page
-    from vit4icd.storage import read_descriptors
-
-    with bar("calibrating", quiet) as advance:
-        result = room.calibrate(
-            open_describer(options),
-            open_images(pictures),
-            background=read_descriptors(background, ids="path"),
-            unrelated=read_descriptors(*unrelated, ids="path"),
-            folder=model,
-            n_copies=copies,
-            seed=seed,
-            source=source,
+    require_counts(k=k)
+    options, tally = settled(model, device, threads, threshold), Tally(quiet)
+    most = most_pixels(max_pixels)
+    queries = paths_of(images, from_file0)
+    from_stdin = [str(path) for path in queries] == ["-"]
+    require_there([] if from_stdin else queries)
+    opened = open_collection(collection, options)
+    with bar("searching", quiet) as advance:
+        answers = opened.ask(
+            sys.stdin.buffer.read() if from_stdin else queries,
+            names=["-"] if from_stdin else None,
+            k=k,
+            threshold=options.threshold,
+            verify=verify,
+            flip=flip,
+            rotate=rotate,
+            regions=regions,
+            once=True,
+            max_pixels=most,
             progress=lambda done, n: advance(done, n, ""),
         )
-    table = Table("references", "precision", "score", "recall", box=None)
-    for row in room.threshold_rows(result.calibration):
-        table.add_row(*row)
-    Console().print(table)
-    if result.n_skipped:
-        say(quiet, f"{result.n_skipped} pictures could not be read")
-    if report is not None:
-        write_page(report, room.calibration_page(result))
-    say(quiet, f"stored in {model}")
-    return 0
-
-
-def demo(*, out: Path = Path("demo-report"), model: MaybePath = None, quiet: Flag = False) -> int:
-    """Find which of the packaged pictures are copies of which photographs, and show it.
-
-    Args:
-        out: Folder for the report.
-        model: Model folder; the packaged model by default.
-        quiet: No progress.
-    """
-    from vit4icd.demo import run_demo
-
-    require_outputs(folder=out)
-    with bar("describing", quiet) as advance:
-        result = run_demo(
-            out,
-            open_describer(settled(model)),
-            progress=lambda done, n: advance(done, n, ""),
-        )
-    table = Table("query", "found", "verdict", "score", "proven", "edit", "right", box=None)
-    for row in result.rows:
-        right = "[green]yes[/green]" if row.is_right else "[red]no[/red]"
-        table.add_row(
-            row.query, row.reference, row.verdict, f"{row.score:.3f}", row.shares, row.edit, right
-        )
-    Console().print(table)
-    print(result.headline)
-    print(f"report: {result.report}")
-    return 0
-
-
-def _share(text: str) -> tuple[int, int]:
-    index, slash, n_shares = text.partition("/")
-    if not (slash and index.isdigit() and n_shares.isdigit()):
-        raise ConfigError(f"--share is i/n, such as 0/4, not {text!r}")
-    return int(index), int(n_shares)
+        write_answers(tally.over(answers), format_, out)
+    if fail_on_match and tally.n_copies:
+        return _MATCHED
+    if not tally.n_queries:
+        raise DataError(f"there is no picture in {', '.join(map(str, queries))}")
+    if tally.n_skipped == tally.n_queries:
+        return 1
+    return 3 if strict and tally.n_skipped else 0
