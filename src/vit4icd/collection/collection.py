@@ -22,8 +22,7 @@ from vit4icd.types import DescriptorSet
 
 __all__ = ["Collection", "Info"]
 
-_DELETED = 500  # ids removed by one commit
-_LOOKED_UP = 4_096  # ids looked up by one reading
+_DELETED, _LOOKED_UP = 500, 4_096  # ids of one commit, and of one reading
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,6 +129,10 @@ class Collection:
     def version(self) -> int:
         """Number of the newest version; every commit makes one."""
         return self._table.version
+
+    def newest(self) -> tuple[int, int]:
+        """Return the newest version's number, and how many pictures it has, as a search sees it."""
+        return (held := self._memory.newest()).version, len(held)
 
     @property
     def fingerprint(self) -> str:

@@ -66,7 +66,8 @@ class Grouping:
                 "invalid_option",
                 f"{len(descriptors)} pictures are more than {MAX_IMAGES}; use: vit4icd dedup",
             )
-        threshold, bias = self.shelf.least_score(self.threshold), self._bias(descriptors)
+        threshold: float = self.shelf.basis_of(self.threshold)["threshold"]
+        bias = self._bias(descriptors)
         pairs = self._undenied(
             self_pairs(descriptors, threshold=threshold, bias=bias, max_pairs=_MAX_PAIRS)
         )

@@ -41,23 +41,25 @@ class Shelf:
 
     def basis(self, threshold: float | None = None) -> dict[str, Any]:
         """Return what an answer rests on: the collection's version, the model, the threshold."""
+        version, n_images = self.collection.newest()
         return {
             "collection": self.name,
-            "version": self.collection.version,
-            "n_images": len(self.collection),
+            "version": version,
+            "n_images": n_images,
             "fingerprint": self.collection.fingerprint,
             "threshold": threshold,
         }
 
-    def least_score(self, threshold: Threshold, *, n_views: int = 1) -> float:
-        """Return the score that a threshold stands for now."""
-        describer = self.collection.describer
-        return least_score(
+    def basis_of(self, threshold: Threshold, *, n_views: int = 1) -> dict[str, Any]:
+        """Return what an answer rests on, with the score that a threshold stands for there."""
+        basis, describer = self.basis(), self.collection.describer
+        least = least_score(
             threshold,
-            n_references=max(1, len(self.collection) * n_views),
+            n_references=max(1, basis["n_images"] * n_views),
             calibration=describer.calibration,
             known=describer.card.thresholds,
         )
+        return {**basis, "threshold": least}
 
     def warm_up(self) -> None:
         """Read the descriptors and run the engine once, so that the first query waits for nothing.
@@ -167,7 +169,7 @@ class Searching:
 
     def _basis(self) -> dict[str, Any]:
         n_views = 8 if self.rotate else 2 if self.flip else 1
-        return self.shelf.basis(self.shelf.least_score(self.threshold, n_views=n_views))
+        return self.shelf.basis_of(self.threshold, n_views=n_views)
 
     def _asked(self, items: Sequence[Query]) -> list[Answer]:
         answers = self.shelf.collection.ask(
