@@ -4,6 +4,7 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
@@ -251,11 +252,29 @@ def test_ends_loudly_when_a_process_cannot_begin(tmp_path: Path) -> None:
     parent.stderr.close()
 
 
-def test_says_at_once_what_is_wrong(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("no folder")
-    words = ["serve", str(tmp_path / "missing"), "--workers", "2", "--port", "0"]
-    done = subprocess.run(
-        [sys.executable, "-m", "vit4icd", *words], capture_output=True, text=True, check=False
+def _said(*words: object) -> tuple[int, str]:
+    command = [sys.executable, "-m", "vit4icd", "serve", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_says_at_once_what_is_wrong(tmp_path: Path, workers: int) -> None:
+    code, said = _said(tmp_path / "missing", "--workers", workers, "--port", 0)
+    assert code == 1
+    assert "there is no collection" in said
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        model = make_known_model(tmp_path / "model")
+        words = ["--model", model, "--create", "--workers", workers, "--port", port]
+        code, said = _said(tmp_path / "new", *words)
+    assert code == 1
+    assert f"127.0.0.1:{port} cannot be listened on" in said
+    assert "Traceback" not in said
+
+
+def test_refuses_fewer_than_one_process(tmp_path: Path) -> None:
+    assert _said(tmp_path / "new", "--create", "--workers", 0) == (
+        2,
+        "vit4icd: --workers must be at least 1, not 0\n",
     )
-    assert done.returncode == 1
-    assert "there is no collection" in done.stderr

@@ -214,3 +214,14 @@ def test_cuts_off_heads_that_do_not_come(
     with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\n" + b"X-Long: " + b"y" * 200_000 + b"\r\n\r\n")
         assert connection.recv(100).startswith(b"HTTP/1.1 4")
+
+
+def test_answers_those_who_ask_for_a_head_alone(live: Callable[..., Any]) -> None:
+    port = live()
+    for path in ("/healthz", "/login"):
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+            request = f"HEAD {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+            connection.sendall(request.encode())
+            answer = b"".join(iter(lambda: connection.recv(4_096), b""))
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert answer.endswith(b"\r\n\r\n")  # and no body

@@ -9,9 +9,9 @@ import tyro
 from tyro.conf import Positional
 
 from vit4icd.cli.arguments import Flag, MaybeCount, MaybePath
-from vit4icd.cli.options import Device, Options, open_describer, settled
+from vit4icd.cli.options import Device, Options, open_describer, require_counts, settled
 from vit4icd.cli.terminal import say
-from vit4icd.errors import ConfigError, MissingExtraError
+from vit4icd.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from vit4icd.service import ServiceConfig
@@ -72,8 +72,7 @@ def serve(
 
     if make_key is not None:
         return _make_key(make_key)
-    if max_mib < 1 or max_pixels < 1:
-        raise ConfigError("--max-mib and --max-pixels must be at least 1")
+    require_counts(max_mib=max_mib, max_pixels=max_pixels, max_waiting=max_waiting, workers=workers)
     known = None if keys is None else service.read_keys(keys)
     service.require_safe(host, known)
     config = service.ServiceConfig(

@@ -14,10 +14,10 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 from vit4icd.describer import OnnxDescriber
-from vit4icd.errors import StoreError, Vit4icdError
+from vit4icd.errors import Vit4icdError
 from vit4icd.service.app import create_app
 from vit4icd.service.metrics import forget_process, shared_figures
-from vit4icd.service.server import server_of
+from vit4icd.service.server import bound, server_of
 from vit4icd.service.state import ServiceConfig, State
 
 __all__ = ["serve_together"]
@@ -49,7 +49,7 @@ def serve_together(
         Vit4icdError: processes keep ending.
     """
     State(config, open_describer()).close()  # what is wrong is said now, by one process
-    with _bound(config.host, port) as listener, shared_figures() as figures:
+    with bound(config.host, port) as listener, shared_figures() as figures:
         watch = _Watch(replace(config, create=False), open_describer, listener, figures)
         watch.run(lambda: on_start(listener.getsockname()[1]))
 
@@ -163,19 +163,6 @@ def _serve(
 
     threading.Thread(target=follow, name="parent", daemon=True).start()
     server.run(sockets=[listener])
-
-
-@contextmanager
-def _bound(host: str, port: int) -> Iterator[socket.socket]:
-    """Take an address that the processes will listen on, each once it has loaded."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host, port))
-        except OSError as error:
-            raise StoreError(f"{host}:{port} cannot be listened on: {error.strerror}") from error
-        yield listener
 
 
 @contextmanager

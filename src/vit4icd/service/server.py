@@ -3,7 +3,9 @@
 import asyncio
 import ipaddress
 import signal
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -11,10 +13,10 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from vit4icd.errors import ConfigError
+from vit4icd.errors import ConfigError, StoreError
 from vit4icd.service.keys import Keys
 
-__all__ = ["HEAD_SECONDS", "is_loopback", "require_safe", "serve", "server_of"]
+__all__ = ["HEAD_SECONDS", "bound", "is_loopback", "require_safe", "serve", "server_of"]
 
 HEAD_SECONDS = 10.0
 """Seconds in which the head of a request must have come."""
@@ -70,8 +72,12 @@ def serve(app: FastAPI, *, host: str, port: int, on_start: Callable[[int], None]
     """Serve until stopped; tell ``on_start`` the port once connections are accepted.
 
     On SIGTERM or SIGINT requests in hand are finished, and no new ones are taken.
+
+    Raises:
+        StoreError: the address is taken.
     """
-    server_of(app, host=host, port=port, on_start=on_start).run()
+    with bound(host, port) as listener:
+        server_of(app, host=host, port=port, on_start=on_start).run(sockets=[listener])
 
 
 def server_of(
@@ -110,6 +116,23 @@ class _Server(uvicorn.Server):
             listener.listen(_BACKLOG)  # many may wait, though each process takes one at a time
         if self.started:
             self._on_start(self.servers[0].sockets[0].getsockname()[1])
+
+
+@contextmanager
+def bound(host: str, port: int) -> Iterator[socket.socket]:
+    """Take an address before anything is loaded; who serves will listen on it.
+
+    Raises:
+        StoreError: it is taken, or none of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            raise StoreError(f"{host}:{port} cannot be listened on: {error.strerror}") from error
+        yield listener
 
 
 def is_loopback(host: str) -> bool:
