@@ -57,9 +57,9 @@ def test_says_how_much_of_each_picture_the_other_covers(serving: Serving, tmp_pa
 
 
 def test_fetches_no_address(client: TestClient) -> None:
-    for path in ("/rest/add/", "/rest/search/", "/rest/compare/"):
+    for path, name in (("/rest/add/", "url"), ("/rest/search/", "url"), ("/rest/compare/", "url1")):
         answer = client.post(
-            path, files={"x": ("x", b"")}, data={"url": "http://169.254.169.254/latest"}
+            path, files={"x": ("x", b"")}, data={name: "http://169.254.169.254/latest"}
         )
         assert answer.status_code == 400, answer.text
         assert answer.json()["status"] == "fail"

@@ -43,9 +43,9 @@ def _pieces(*pieces: bytes) -> Messages:
     ]
 
 
-def _problem(uploads: Uploads, request: Request, **options: int) -> str:
+def _problem(uploads: Uploads, request: Request, *, n_pictures: int = 1) -> str:
     async def read() -> None:
-        async with uploads.receive(request, **options):
+        async with uploads.receive(request, n_pictures=n_pictures):
             pass
 
     with pytest.raises(Problem) as refused:
@@ -79,6 +79,12 @@ def test_stops_at_long_fields_that_are_no_pictures() -> None:
     assert _problem(Uploads(Limits()), request) == "invalid_request"
 
 
+def test_stops_at_too_many_or_long_fields_without_parts() -> None:
+    for body in (b"&".join([b"x=1"] * 20), b"x=" + b"y" * 100_000):
+        request, _ = _request(_pieces(body), "application/x-www-form-urlencoded")
+        assert _problem(Uploads(Limits()), request) in ("invalid_request", "too_large")
+
+
 @pytest.mark.parametrize(
     ("content_type", "body"),
     [
@@ -103,7 +109,7 @@ def test_takes_a_picture_that_is_cut_off_for_none(client: TestClient) -> None:
 
 
 def test_refuses_other_kinds_of_bodies(client: TestClient) -> None:
-    for kind in ("application/json", "text/html", "application/x-www-form-urlencoded"):
+    for kind in ("application/json", "text/html", "application/xml"):
         answer = client.post(
             "/v1/collections/mine/search", content=b"{}", headers={"Content-Type": kind}
         )

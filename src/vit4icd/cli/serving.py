@@ -34,6 +34,7 @@ def serve(
     keys: MaybePath = None,
     make_key: Literal["read", "admin"] | None = None,
     create: Flag = False,
+    allow_urls: Flag = False,
     data: MaybePath = None,
     pictures: MaybePath = None,
     max_mib: int = 32,
@@ -54,6 +55,7 @@ def serve(
         keys: File of keys, one line each, as --make-key prints them.
         make_key: Print a new key to stderr, its line for the file to stdout, and end.
         create: Make collections that are not there yet.
+        allow_urls: Fetch pictures from URLs that clients send; from public hosts only.
         data: Folder for previews, decisions and jobs; COLLECTION.service by default.
         pictures: Folder below which files of references may be opened, to show them.
         max_mib: Refuse pictures of more MiB.
@@ -82,6 +84,7 @@ def serve(
         host=host,
         keys=known,
         create=create,
+        allow_urls=allow_urls,
         limits=service.Limits(max_bytes=max_mib * 2**20, max_pixels=max_pixels),
         max_waiting=max_waiting,
         n_processes=workers,

@@ -15,6 +15,7 @@ from vit4icd.errors import ConfigError, StoreError, Vit4icdError
 from vit4icd.service.access import Access
 from vit4icd.service.database import Database
 from vit4icd.service.decisions import Decisions
+from vit4icd.service.fetching import Fetcher
 from vit4icd.service.findings import Findings
 from vit4icd.service.jobs import Jobs
 from vit4icd.service.keys import Keys
@@ -50,6 +51,8 @@ class ServiceConfig:
     host: str = "127.0.0.1"
     keys: Keys | None = None
     create: bool = False
+    allow_urls: bool = False
+    """Whether pictures are fetched from public URLs that clients send."""
     limits: Limits = field(default_factory=Limits)
     n_threads: int = 2
     """Batches that a process works on at a time: one is prepared while the engine has another."""
@@ -124,7 +127,8 @@ class State:
             decisions=self.decisions, findings=self.findings, previews=self.previews
         )
         self.queueing = Queueing(decisions=self.decisions, findings=self.findings)
-        self.uploads, self.turns = Uploads(config.own_limits), Turns()
+        self.fetcher = Fetcher(config.limits.max_bytes) if config.allow_urls else None
+        self.uploads, self.turns = Uploads(config.own_limits, self.fetcher), Turns()
         self.work = Work(
             n_threads=config.n_threads,
             max_waiting=config.own_waiting,
@@ -150,6 +154,8 @@ class State:
 
     def close(self) -> None:
         """Finish what was accepted, and close everything."""
+        if self.fetcher is not None:
+            self.fetcher.close()
         self.jobs.close()
         self.work.close()
         self.database.close()

@@ -1,4 +1,4 @@
-"""Pictures as they are uploaded, held to limits while they stream; none becomes a file."""
+"""Pictures as they come with requests, held to limits while they stream; none becomes a file."""
 
 import asyncio
 import re
@@ -6,11 +6,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from starlette.datastructures import FormData, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.formparsers import FormParser, MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
+from vit4icd.service.fetching import Fetcher
 from vit4icd.service.problems import Problem
 
 __all__ = ["Limits", "Picture", "Upload", "Uploads"]
@@ -19,6 +21,7 @@ _MAX_NAME = 200  # signs of a file name that are shown
 _PART_BYTES = 65_536  # of a field that is no picture
 _OVERHEAD = 65_536  # bytes that the parts' heads may add to a picture
 _RETRY_S = 2
+_NO_URLS: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,19 +87,27 @@ class Uploads:
     """What is being uploaded or waits, so that all of it together stays within the limits."""
 
     limits: Limits
+    fetcher: Fetcher | None = None
+    """What fetches pictures behind URLs, where that is allowed."""
     held_bytes: int = field(default=0, init=False)
 
     @asynccontextmanager
-    async def receive(self, request: Request, *, n_pictures: int = 1) -> AsyncIterator[Upload]:
+    async def receive(
+        self, request: Request, *, n_pictures: int = 1, urls: Mapping[str, str] = _NO_URLS
+    ) -> AsyncIterator[Upload]:
         """Read a request's pictures; their memory is taken as given back when the block ends.
 
+        ``urls`` says in which field a URL may come in place of a picture's part.
+
         Raises:
-            Problem: too large, too slow, too many parts, malformed, or no memory left for it.
+            Problem: too large, too slow, too many parts, malformed, no memory left for it, or a
+                URL behind which no picture is fetched.
         """
         lease = _Lease(self)
         try:
             async with asyncio.timeout(self.limits.max_seconds):
                 upload = await self._read(request, lease, n_pictures)
+                upload = await self._completed(upload, lease, urls)
             yield upload
         except TimeoutError as error:
             raise Problem(
@@ -138,6 +149,8 @@ class Uploads:
         stream = _bounded(request, lease, most)
         if kind == "multipart/form-data":
             return await self._parsed(request, stream, n_pictures)
+        if kind == "application/x-www-form-urlencoded":
+            return await self._parsed_fields(request, lease)
         if kind.startswith("image/") or kind in ("application/octet-stream", ""):
             data = b"".join([piece async for piece in stream])
             _require_bytes(len(data), self.limits.max_bytes)
@@ -166,6 +179,31 @@ class Uploads:
         finally:  # the parser itself forgets the part that a cut-off body leaves open
             for file in parser._files_to_close_on_error:
                 file.close()
+
+    async def _parsed_fields(self, request: Request, lease: "_Lease") -> Upload:
+        stream = _bounded(request, lease, _PART_BYTES)
+        try:
+            form = await FormParser(request.headers, stream).parse()
+        except ValueError as error:
+            raise Problem("invalid_request", "the form cannot be read") from error
+        if len(form.multi_items()) > self.limits.max_parts:
+            raise Problem("invalid_request", f"a form has {self.limits.max_parts} fields at most")
+        return self._filled(form)
+
+    async def _completed(self, upload: Upload, lease: "_Lease", urls: Mapping[str, str]) -> Upload:
+        """Fetch the pictures whose URLs were sent, one after the other."""
+        pictures = dict(upload.pictures)
+        for part, field_ in urls.items():
+            url = upload.fields.get(field_)
+            if not url:
+                continue
+            if self.fetcher is None:
+                raise Problem("url_input_off", "this service fetches nothing; upload the picture")
+            if part in pictures:
+                raise Problem("invalid_request", f"send {part} or {field_}, not both")
+            data = await self.fetcher.fetch(url, lease.take)
+            pictures[part] = Picture(_shown(unquote(urlsplit(url).path)), data)
+        return Upload(pictures, upload.fields)
 
     def _filled(self, form: FormData) -> Upload:
         pictures, fields = {}, {}

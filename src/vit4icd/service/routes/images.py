@@ -32,6 +32,7 @@ router = APIRouter(prefix="/v1", tags=["pictures"], responses=PROBLEMS)
 
 _CARD_SIDE = 480  # pixels of a small preview
 _MAX_FIELDS = 64  # of metadata
+_URLS = {"image": "image_url"}
 
 Id = Annotated[str, Path(alias="id")]
 
@@ -47,7 +48,7 @@ def list_collections(held: Held) -> CollectionsAnswer:
 
 @router.post(
     "/collections/{collection}/images", dependencies=administers, status_code=201,
-    openapi_extra={**body_of("image", is_raw=True)},
+    openapi_extra={**body_of(_URLS, is_raw=True)},
 )  # fmt: skip
 async def add_image(
     request: Request,
@@ -67,7 +68,7 @@ async def add_image(
     """
     shelf, fields = held.library.get(collection), _metadata(metadata)
     adding = Adding(shelf=shelf, previews=held.previews, max_pixels=held.config.limits.max_pixels)
-    async with held.uploads.receive(request) as upload:
+    async with held.uploads.receive(request, urls=_URLS) as upload:
         data = upload.only().data
         name = require_id(sha256_of_bytes(data) if id_ is None else id_)
         added = await held.do(adding, New(name, data, fields))

@@ -1,6 +1,6 @@
 """The calls of TinEye's MatchEngine, for clients of it, on the first collection that is served.
 
-Pictures are uploaded; ``url`` is not offered. Scores are percentages, as there.
+Pictures are uploaded, or fetched where the service does that. Scores are percentages, as there.
 """
 
 import asyncio
@@ -34,13 +34,16 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
 router = APIRouter(prefix="/rest", tags=["MatchEngine"], responses=_ANSWERS)
 
 _PAGE = 1_000
-_NUMBERED = re.compile(r"(images|filepaths)\[(\d{1,3})\]")
+_NUMBERED = re.compile(r"images\[(\d{1,3})\]")
+_ONE = {"image": "url"}
+_MANY = _ONE | {f"images[{number}]": f"urls[{number}]" for number in range(1_000)}
+_TWO = {"image1": "url1", "image2": "url2"}
 
 reads, administers = [Depends(reader)], [Depends(admin)]
 Work = Callable[[], Awaitable[list[Any]]]
 
 
-@router.post("/add/", dependencies=administers, openapi_extra={**body_of("image")})
+@router.post("/add/", dependencies=administers, openapi_extra={**body_of(_ONE)})
 @router.post("/add", dependencies=administers, include_in_schema=False)
 async def rest_add(request: Request, held: Held) -> JSONResponse:
     """Add image under filepath, or images[0] under filepaths[0] and so on."""
@@ -50,7 +53,8 @@ async def rest_add(request: Request, held: Held) -> JSONResponse:
         adding = Adding(
             shelf=shelf, previews=held.previews, max_pixels=held.config.limits.max_pixels
         )
-        async with held.uploads.receive(request, n_pictures=held.config.limits.max_parts) as upload:
+        most = held.config.limits.max_parts
+        async with held.uploads.receive(request, n_pictures=most, urls=_MANY) as upload:
             new = [New(require_id(name), data) for name, data in _named(upload).items()]
             for job in [held.do(adding, one) for one in new]:
                 await job
@@ -59,7 +63,7 @@ async def rest_add(request: Request, held: Held) -> JSONResponse:
     return await _answer("add", work)
 
 
-@router.post("/search/", dependencies=reads, openapi_extra={**body_of("image")})
+@router.post("/search/", dependencies=reads, openapi_extra={**body_of(_ONE)})
 @router.post("/search", dependencies=reads, include_in_schema=False)
 async def rest_search(
     request: Request,
@@ -76,8 +80,7 @@ async def rest_search(
             shelf=shelf, k=limit, verify=True, flip=check_horizontal_flip,
             max_pixels=held.config.limits.max_pixels,
         )  # fmt: skip
-        async with held.uploads.receive(request) as upload:
-            _refuse_urls(upload)
+        async with held.uploads.receive(request, urls=_ONE) as upload:
             picture = upload.only()
             query = Asked(picture.name or "query", picture.data)
             wide = await asyncio.to_thread(held.sifting.widened, searching, query)
@@ -91,15 +94,14 @@ async def rest_search(
     return await _answer("search", work)
 
 
-@router.post("/compare/", dependencies=reads, openapi_extra={**body_of("image1", "image2")})
+@router.post("/compare/", dependencies=reads, openapi_extra={**body_of(_TWO)})
 @router.post("/compare", dependencies=reads, include_in_schema=False)
 async def rest_compare(request: Request, held: Held) -> JSONResponse:
     """Compare image1 with image2."""
 
     async def work() -> list[Any]:
         comparing = Comparing(held.describer, held.config.limits.max_pixels)
-        async with held.uploads.receive(request, n_pictures=2) as upload:
-            _refuse_urls(upload)
+        async with held.uploads.receive(request, n_pictures=2, urls=_TWO) as upload:
             one, other = upload.named("image1"), upload.named("image2")
             match = await held.do(comparing, Pair("image1", one.data, "image2", other.data))
         if not match.is_copy:
@@ -172,20 +174,14 @@ async def _answer(method: str, work: Work) -> JSONResponse:
 
 def _named(upload: Upload) -> dict[str, bytes]:
     """Return the pictures by their filepaths; without one, by their SHA-256."""
-    _refuse_urls(upload)
     if not upload.pictures:
-        raise Problem("invalid_request", "send image, or images[0], images[1] ...")
+        raise Problem("invalid_request", "send image or url, or images[0], urls[1] ...")
     found = {}
     for part, picture in upload.pictures.items():
         match = _NUMBERED.fullmatch(part)
-        field = f"filepaths[{match[2]}]" if match else "filepath"
+        field = f"filepaths[{match[1]}]" if match else "filepath"
         found[upload.fields.get(field) or sha256_of_bytes(picture.data)] = picture.data
     return found
-
-
-def _refuse_urls(upload: Upload) -> None:
-    if any(name.startswith("url") for name in upload.fields):
-        raise Problem("url_not_offered", "this service fetches nothing; upload the picture")
 
 
 def _row(match: MatchBody) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Searches and comparisons of uploaded pictures; a picture is sent, never an address."""
+"""Searches and comparisons of pictures that come with a request, or by their URLs."""
 
 import asyncio
 from typing import Annotated
@@ -19,9 +19,11 @@ router = APIRouter(
 )
 
 _SHOWN = 200  # signs of a name that a client gives
+_ONE = {"image": "image_url"}
+_TWO = {"query": "query_url", "reference": "reference_url"}
 
 
-@router.post("/collections/{collection}/search", openapi_extra={**body_of("image", is_raw=True)})
+@router.post("/collections/{collection}/search", openapi_extra={**body_of(_ONE, is_raw=True)})
 async def search(
     request: Request,
     held: Held,
@@ -46,7 +48,7 @@ async def search(
         shelf=shelf, k=k, threshold=threshold, verify=verify, flip=flip, rotate=rotate,
         max_pixels=held.config.limits.max_pixels,
     )  # fmt: skip
-    async with held.uploads.receive(request) as upload:
+    async with held.uploads.receive(request, urls=_ONE) as upload:
         picture = upload.only()
         query = library.Query(picture.name[:_SHOWN] or "query", picture.data)
         wide = await asyncio.to_thread(held.sifting.widened, kind, query)
@@ -54,11 +56,11 @@ async def search(
         return await asyncio.to_thread(held.sifting.answer, kind, query, found, review=review)
 
 
-@router.post("/compare", openapi_extra={**body_of("query", "reference")})
+@router.post("/compare", openapi_extra={**body_of(_TWO)})
 async def compare(request: Request, held: Held) -> CompareAnswer:
     """Say whether one picture is a copy of another, and prove it if that can be done."""
     comparing = Comparing(held.describer, held.config.limits.max_pixels)
-    async with held.uploads.receive(request, n_pictures=2) as upload:
+    async with held.uploads.receive(request, n_pictures=2, urls=_TWO) as upload:
         query, reference = upload.named("query"), upload.named("reference")
         pair = Pair(
             query.name or "query", query.data, reference.name or "reference", reference.data

@@ -20,13 +20,28 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 
 _MAX_ID = 1_024  # bytes
+_ABOUT_URLS = "In place of the part, where the service fetches pictures (--allow-urls)."
 
 
-def body_of(*names: str, is_raw: bool = False) -> Mapping[str, Any]:
-    """Return the OpenAPI description of a body with pictures in parts of these names."""
+def body_of(urls: Mapping[str, str], *, is_raw: bool = False) -> Mapping[str, Any]:
+    """Return the OpenAPI description of a body with pictures in parts, or URLs in fields.
+
+    ``urls`` has the name of each part, and that of the field for its URL.
+    """
     file = {"type": "string", "format": "binary"}
-    form = {"type": "object", "properties": dict.fromkeys(names, file), "required": [*names]}
-    content: dict[str, Any] = {"multipart/form-data": {"schema": form}}
+    url = {"type": "string", "format": "uri", "description": _ABOUT_URLS}
+    links = dict.fromkeys(urls.values(), url)
+    form = {
+        "type": "object",
+        "properties": {**dict.fromkeys(urls, file), **links},
+        "allOf": [{"anyOf": [{"required": [part]}, {"required": [urls[part]]}]} for part in urls],
+    }
+    content: dict[str, Any] = {
+        "multipart/form-data": {"schema": form},
+        "application/x-www-form-urlencoded": {
+            "schema": {"type": "object", "properties": links, "required": [*links]}
+        },
+    }
     if is_raw:
         content |= {kind: {"schema": file} for kind in ("image/jpeg", "application/octet-stream")}
     return {"requestBody": {"required": True, "content": content}}
