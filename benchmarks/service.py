@@ -43,7 +43,7 @@ def main() -> None:
         queries = [path.read_bytes() for path in pictures]
         engine = _measured(_engine_work(describer, queries))
         direct = _measured(lambda: list(collection.ask(queries, k=10, threshold=0.5)))
-        with _served(folder / "mine", options.threads) as (port, process):
+        with _served(folder / "mine", options.threads, options.workers) as (port, process):
             _load(port, queries, options.searches // 4)  # warm
             before_s = _cpu_seconds(process)
             times, n_busy, wall_s = _load(port, queries, options.searches)
@@ -57,6 +57,7 @@ def main() -> None:
         {
             "pictures": f"JPEG of {WIDTH} x {HEIGHT}, {N_REFERENCES} references",
             "threads of the engine": options.threads,
+            "processes of the service": options.workers,
             "engine alone: pictures/s": n / engine.wall_s,
             "collection asked directly: pictures/s": n / direct.wall_s,
             f"service, {N_CLIENTS} clients: searches/s": rate,
@@ -65,6 +66,7 @@ def main() -> None:
             "engine alone: CPU ms a picture": 1000 * engine.cpu_s / n,
             "collection asked directly: CPU ms a picture": 1000 * direct.cpu_s / n,
             "service: CPU ms a search": 1000 * cpu_s / len(times),
+            "engine / service, by CPU time": engine.cpu_s / n / (cpu_s / len(times)),
             "service / collection, by CPU time": direct.cpu_s / n / (cpu_s / len(times)),
             "median: ms": 1000 * float(np.median(times)),
             "p95: ms": 1000 * float(np.quantile(times, 0.95)),
@@ -83,6 +85,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--searches", type=int, default=1_000)
     parser.add_argument("--cycles", type=int, default=200)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
     options.searches, options.cycles = min(options.searches, 20_000), min(options.cycles, 20_000)
     return options
@@ -131,11 +134,12 @@ def _measured(work: Callable[[], object]) -> _Cost:
 
 
 @contextmanager
-def _served(place: Path, n_threads: int) -> Iterator[tuple[int, subprocess.Popen[str]]]:
+def _served(
+    place: Path, n_threads: int, n_workers: int
+) -> Iterator[tuple[int, subprocess.Popen[str]]]:
     command = [sys.executable, "-m", "vit4icd", "serve", f"mine={place}", "--port", "0"]
-    process = subprocess.Popen(
-        [*command, "--threads", str(n_threads)], stderr=subprocess.PIPE, text=True
-    )
+    options = ["--threads", str(n_threads), "--workers", str(n_workers)]
+    process = subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True)
     try:
         assert process.stderr is not None
         port = int(process.stderr.readline().rsplit(":", 1)[1].strip("/\n"))
@@ -193,6 +197,7 @@ def _cycles(
         assert status == 200, status
         if cycle % max(1, n_cycles // 40) == 0:
             measured.append(memory())
+            print(f"{cycle} cycles: {measured[-1]:.0f} MB", file=sys.stderr)
     return measured
 
 
@@ -201,16 +206,27 @@ def _halves(memory: Sequence[float]) -> tuple[float, float]:
     return float(np.mean(memory[quarter : 2 * quarter])), float(np.mean(memory[-quarter:]))
 
 
+def _numbers(process: subprocess.Popen[str]) -> list[int]:
+    """Return the process and those that it started."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+    return [process.pid, *map(int, children.split())]
+
+
 def _memory_mb(process: subprocess.Popen[str]) -> float:
-    for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
-        if line.startswith("RssAnon"):
-            return int(line.split()[1]) / 1024
-    return 0.0
+    lines = [
+        line
+        for number in _numbers(process)
+        for line in Path(f"/proc/{number}/status").read_text().splitlines()
+    ]
+    return sum(int(line.split()[1]) / 1024 for line in lines if line.startswith("RssAnon"))
 
 
 def _cpu_seconds(process: subprocess.Popen[str]) -> float:
-    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    n_ticks = 0
+    for number in _numbers(process):
+        fields = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
+        n_ticks += int(fields[11]) + int(fields[12])
+    return n_ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _connection(port: int) -> http.client.HTTPConnection:
