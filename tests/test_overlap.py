@@ -10,8 +10,15 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from vit4icd.errors import ConfigError, FormatError
-from vit4icd.images import read_image, resize
-from vit4icd.overlap import LocalFeatures, Overlap, OverlapConfig, find_overlap, local_features
+from vit4icd.images import read_image, resize, write_image
+from vit4icd.overlap import (
+    LocalFeatures,
+    Overlap,
+    OverlapConfig,
+    features_of,
+    find_overlap,
+    local_features,
+)
 from vit4icd.overlap.codes import decode, encode, mirrored
 from vit4icd.overlap.geometry import area, clipped, decomposed, project, slope
 from vit4icd.overlap.pixels import measure_agreement
@@ -365,3 +372,13 @@ def test_does_not_take_slow_gradients_for_agreement() -> None:
     ramp = np.linspace(0, 255, 128)
     across = np.repeat(np.tile(ramp, (96, 1))[..., None], 3, axis=2).astype(np.uint8)
     assert measure_agreement(across, across, np.eye(3)).share == 0
+
+
+def test_decodes_again_what_was_decoded_too_small_for_features(tmp_path: Path) -> None:
+    path = tmp_path / "large.jpg"
+    write_image(path, resize(read_image(PHOTOGRAPHS / "cat.jpg"), 1024, 1024), suffix=".jpg")
+    data = path.read_bytes()
+    small, wanted = read_image(data, at_least=256), read_image(data, at_least=400)
+    assert len(small) == 256
+    assert features_of(data, small).to_bytes() == local_features(wanted).to_bytes()
+    assert features_of(b"not read", wanted).to_bytes() == local_features(wanted).to_bytes()

@@ -18,7 +18,7 @@ from vit4icd.errors import ImageError, StoreError
 from vit4icd.headers import read_header
 from vit4icd.images import Source, prepare, read_image
 from vit4icd.matches import too_plain
-from vit4icd.overlap import local_features
+from vit4icd.overlap import features_of
 from vit4icd.stream import Described, Prepared, Skipped, described
 
 __all__ = ["AddProgress", "AddSummary", "Adding"]
@@ -159,7 +159,9 @@ class Adding:
             added=datetime.now(UTC),
             stamp=stamp,
         )
-        features = local_features(image).to_bytes() if self.features else None
+        features = None
+        if self.features:
+            features = features_of(source, image, max_pixels=self.max_pixels).to_bytes()
         views = prepare(image, self.describer.preprocessing)[None]
         return Prepared(views, _Found(record, features, "added" if before is None else "updated"))
 

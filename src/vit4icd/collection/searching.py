@@ -18,7 +18,7 @@ from vit4icd.describer import OnnxDescriber
 from vit4icd.errors import ConfigError, ImageError
 from vit4icd.images import prepare, read_image
 from vit4icd.matches import Match, judge, rank_key, too_plain, weigh
-from vit4icd.overlap import LocalFeatures, Overlap, find_overlap, local_features
+from vit4icd.overlap import LocalFeatures, Overlap, features_of, find_overlap
 from vit4icd.storage import name_fields
 from vit4icd.stream import Described, Prepared, Skipped, described
 from vit4icd.thresholds import Threshold
@@ -104,17 +104,23 @@ class Searching:
 
     def _prepared(self, pictures: Pictures, name: str, row: int) -> "Prepared[_Query]":
         source, preprocessing = pictures.read(row), self.describer.preprocessing
-        image = read_image(source, max_pixels=self.max_pixels, at_least=preprocessing.at_least)
+        at_least = preprocessing.at_least
+        if at_least is not None and self.regions:  # parts have half its sides
+            at_least *= 2
+        image = read_image(source, max_pixels=self.max_pixels, at_least=at_least)
         if (reason := too_plain(image)) is not None:
             raise ImageError("image_too_plain", f"{reason}: it would match everything like it")
-        views = dict(views_of(image, flip=self.flip, rotate=self.rotate, regions=self.regions))
-        query = _Query(
-            name=name,
-            sha256=sha256_of(source),
-            views=tuple(views),
-            features=local_features(image) if self.verify else None,
-        )
-        return Prepared(np.stack([prepare(view, preprocessing) for view in views.values()]), query)
+        views = {  # one after the other, so that a large picture is there twice at most
+            view: prepare(turned, preprocessing)
+            for view, turned in views_of(
+                image, flip=self.flip, rotate=self.rotate, regions=self.regions
+            )
+        }
+        features = None
+        if self.verify:
+            features = features_of(source, image, max_pixels=self.max_pixels)
+        query = _Query(name=name, sha256=sha256_of(source), views=tuple(views), features=features)
+        return Prepared(np.stack(list(views.values())), query)
 
     def _answers(
         self,

@@ -9,9 +9,10 @@ import numpy as np
 from jaxtyping import Float32, Float64, UInt8, UInt16
 
 from vit4icd.errors import FormatError
+from vit4icd.images import MAX_PIXELS, Source, read_image
 from vit4icd.overlap.codes import N_BYTES, decode, encode
 
-__all__ = ["LocalFeatures", "local_features"]
+__all__ = ["LocalFeatures", "features_of", "local_features"]
 
 _FORMAT = 2  # 1 held whole SIFT descriptors and a thumbnail of plain pixels
 _SIZE = 400  # pixels of the long side at which features are taken
@@ -138,6 +139,17 @@ def local_features(image: Picture) -> LocalFeatures:
         codes=encode(descriptors[order]),
         thumbnail=_encoded(_resized(image, _THUMBNAIL, at_least=1)),
     )
+
+
+def features_of(source: Source, image: Picture, *, max_pixels: int = MAX_PIXELS) -> LocalFeatures:
+    """Return the local features of a picture that may be decoded smaller than they want.
+
+    Raises:
+        ImageError: the source cannot be read.
+    """
+    if max(image.shape[:2]) < _SIZE:
+        image = read_image(source, max_pixels=max_pixels, at_least=_SIZE)
+    return local_features(image)
 
 
 _of_this_thread = threading.local()
