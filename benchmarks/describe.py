@@ -10,7 +10,7 @@ from vit4icd.describer import load_describer
 from vit4icd.extract import describe
 from vit4icd.images import prepare, read_image, resize, write_image
 
-N_PICTURES, N_THREADS, WIDTH, HEIGHT = 192, 2, 683, 512
+N_PICTURES, N_THREADS, WIDTH, HEIGHT = 576, 2, 683, 512
 
 
 def main() -> None:

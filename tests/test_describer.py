@@ -73,6 +73,21 @@ def test_refuses_cuda_where_there_is_none(model: Path) -> None:
         load_describer(model, device="cuda")
 
 
+def test_never_runs_on_processors_where_cuda_was_asked_for(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this machine has CUDA")
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    with (
+        pytest.warns(UserWarning, match="CUDAExecutionProvider"),
+        pytest.raises(ConfigError, match="CUDA cannot be used here"),
+    ):
+        load_describer(model, device="cuda")
+
+
 def test_ships_a_default_model_that_states_its_licence() -> None:
     card = read_model_card(DEFAULT_MODEL)
     assert card.licence

@@ -60,7 +60,7 @@ class OnnxDescriber:
 
     On processors, pictures are run side by side, one thread each, which is faster than all threads
     on one batch and makes a picture's descriptor independent of its company. A picture that comes
-    alone gets all threads.
+    alone gets all threads; its descriptor may differ in the last digit.
 
     ``background`` and ``calibration`` are what the folder holds beside the weights: descriptors for
     score normalisation, and what scores mean; None where it has none.
@@ -82,6 +82,8 @@ class OnnxDescriber:
         self.n_threads = n_threads or available_threads()
         self._path, self._providers = path, _providers(device)
         self._session = self._opened(1)
+        if device == "cuda" and self.provider != "CUDAExecutionProvider":
+            raise ConfigError("CUDA cannot be used here: look at the driver, or use --device cpu")
         self._side_by_side = ThreadPoolExecutor(self.n_threads, "engine")
 
     def _opened(self, n_threads: int) -> onnxruntime.InferenceSession:

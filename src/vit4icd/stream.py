@@ -19,7 +19,8 @@ from vit4icd.storage import atomic_path, name_fields
 __all__ = ["Described", "Prepared", "Skipped", "described", "write_skipped"]
 
 _BATCH = 16  # views given to the engine at a time
-_AHEAD = 3  # batches decoded ahead of the engine
+_AHEAD = 3  # batches on their way, of which ...
+_AT_ONCE = 2  # ... so many are given to the engine, so that it never waits between two
 
 Item = TypeVar("Item")
 Rest = TypeVar("Rest")
@@ -80,18 +81,22 @@ def described(
         except MemoryError:
             return Skipped(name(item), "too_large", "not enough memory to decode")
 
-    with ThreadPoolExecutor(n_workers or describer.n_threads, "decode") as pool:
-        remaining, size = iter(items), max(1, _BATCH // n_views)
-        ahead: deque[list[Future[Prepared[Rest] | Skipped]]] = deque()
-        try:
-            while True:
-                while len(ahead) < _AHEAD and (some := list(islice(remaining, size))):
-                    ahead.append([pool.submit(one, item) for item in some])
-                if not ahead:
-                    return
-                yield _through_engine([future.result() for future in ahead.popleft()], describer)
-        finally:  # what is not needed any more is never begun
-            pool.shutdown(cancel_futures=True)
+    decoders = ThreadPoolExecutor(n_workers or describer.n_threads, "decode")
+    engines = ThreadPoolExecutor(_AT_ONCE, "batch")
+    remaining, size = iter(items), max(1, _BATCH // n_views)
+    ahead: deque[Future[list[Described[Rest] | Skipped]]] = deque()
+    try:
+        while True:
+            while len(ahead) < _AHEAD and (some := list(islice(remaining, size))):
+                batch = [decoders.submit(one, item) for item in some]
+                ahead.append(engines.submit(_through_engine, batch, describer))
+            if not ahead:
+                return
+            yield ahead.popleft().result()
+    finally:  # what is not needed any more is never begun
+        engines.shutdown(wait=False, cancel_futures=True)
+        decoders.shutdown(cancel_futures=True)
+        engines.shutdown()
 
 
 def write_skipped(path: Path, skipped: Sequence[Skipped], *, keep_empty: bool = True) -> None:
@@ -109,8 +114,9 @@ def write_skipped(path: Path, skipped: Sequence[Skipped], *, keep_empty: bool = 
 
 
 def _through_engine(
-    batch: Sequence[Prepared[Rest] | Skipped], describer: Describer
+    futures: Sequence[Future[Prepared[Rest] | Skipped]], describer: Describer
 ) -> list[Described[Rest] | Skipped]:
+    batch = [future.result() for future in futures]
     views = [item.views for item in batch if isinstance(item, Prepared)]
     if not views:
         return [item for item in batch if isinstance(item, Skipped)]
