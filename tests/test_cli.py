@@ -257,6 +257,8 @@ def test_imports_and_exports_model_folders(tmp_path: Path) -> None:
     torch.save(dict(state), tmp_path / "lite0.pth")
     folder, again = tmp_path / "model", tmp_path / "again"
     assert _run("import-weights", tmp_path / "lite0.pth", "--out", folder) == 0
+    assert _run("import-weights", tmp_path / "lite0.pth", "--out", folder) == 2
+    assert _run("import-weights", tmp_path / "lite0.pth", "--out", folder, "--overwrite") == 0
     assert (
         _run(
             "export", folder, "--out", again, "--image-size", 64, "--half", "--threshold", "P90=0.5"
@@ -266,7 +268,8 @@ def test_imports_and_exports_model_folders(tmp_path: Path) -> None:
     card = json.loads((again / "model.json").read_text())
     assert card["preprocessing"]["image_size"] == 64
     assert card["thresholds"] == {"P90": 0.5}
-    assert _run("export", folder, "--out", again, "--threshold", "P90") == 2
+    assert _run("export", folder, "--out", tmp_path / "third", "--threshold", "P90") == 2
+    assert _run("export", folder, "--out", again) == 2
     assert (again / "model.safetensors").exists()
     bare = tmp_path / "bare"
     options = ("--image-size", 64, "--without-torch-weights")

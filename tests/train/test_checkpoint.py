@@ -1,6 +1,7 @@
 """Weights of others: recognised by their keys, mapped strictly, refused with the key's name."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,9 @@ from torch import Tensor
 
 from tests.conftest import DATA
 from vit4icd.errors import FormatError, WeightsError
+from vit4icd.images import OFFICIAL
+from vit4icd.storage import read_model_card
+from vit4icd.train import command
 from vit4icd.train.checkpoint import import_weights, load_backbone
 from vit4icd.train.descriptor import Architecture, BackboneName, build
 from vit4icd.train.vit import VisionTransformer
@@ -82,6 +86,20 @@ def test_reads_an_official_teacher(stage_1: State, tmp_path: Path) -> None:
     ]
     for ours, name in pairs:
         torch.testing.assert_close(ours.detach(), stage_1[f"module.{name}"])
+
+
+def test_prepares_pictures_for_official_weights_as_the_official_extraction(tmp_path: Path) -> None:
+    model = build(Architecture(name="vit_test", image_size=32))
+    official = {
+        name.replace("backbone.", "base.0.").replace("projection.", "linear."): tensor
+        for name, tensor in model.state_dict().items()
+    }
+    for name, state in (("official", official), ("start", dict(model.backbone.state_dict()))):
+        file = _save(tmp_path / f"{name}.pth", state)
+        command.import_weights(file, tmp_path / name, licence="unknown")
+    wanted = replace(OFFICIAL, image_size=32)
+    assert read_model_card(tmp_path / "official").preprocessing == wanted
+    assert read_model_card(tmp_path / "start").preprocessing == replace(wanted, colour="colour")
 
 
 def test_names_missing_extra_and_misshapen_keys(stage_3: State, tmp_path: Path) -> None:

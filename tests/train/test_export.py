@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vit4icd.describer import load_describer
-from vit4icd.errors import FormatError, WeightsError
+from vit4icd.errors import ConfigError, FormatError, WeightsError
 from vit4icd.images import Preprocessing
 from vit4icd.train import export as room
 from vit4icd.train.descriptor import Architecture, BackboneName, build
@@ -49,15 +49,60 @@ def test_refuses_a_graph_that_disagrees_and_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
-def test_replaces_a_model_folder_and_nothing_else(tmp_path: Path) -> None:
-    _export(tmp_path / "model")
-    _export(tmp_path / "model", "resnet_test")
-    assert load_model(tmp_path / "model").architecture.name == "resnet_test"
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(FormatError, match="no model folder"):
-        _export(tmp_path / "mine")
-    assert (tmp_path / "mine" / "thesis.txt").exists()
+def test_replaces_a_model_folder_only_when_told_to(tmp_path: Path) -> None:
+    folder = _export(tmp_path / "model")
+    (folder / "calibration.json").write_text("an hour of work")
+    with pytest.raises(ConfigError, match="--overwrite"):
+        _export(folder, "resnet_test")
+    assert (folder / "calibration.json").exists()
+    assert load_model(folder).architecture.name == "vit_test"
+    _export(folder, "resnet_test", overwrite=True)
+    assert load_model(folder).architecture.name == "resnet_test"
+    assert sorted(path.name for path in tmp_path.rglob("*")) == [
+        "model", "model.json", "model.onnx", "model.safetensors",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["thesis.txt", "model.json"])
+def test_never_replaces_what_is_not_a_model_folder_alone(name: str, tmp_path: Path) -> None:
+    folder = _export(tmp_path / "model") if name == "thesis.txt" else tmp_path / "site"
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text('{"years": "of work"}')
+    with pytest.raises(FormatError, match="is no"):
+        _export(folder, overwrite=True)
+    assert (folder / name).exists()
+
+
+def test_refuses_a_file_in_the_folders_place_and_takes_an_empty_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ConfigError, match="is a file"):
+        _export(tmp_path / "file", overwrite=True)
+    (tmp_path / "empty").mkdir()
+    assert load_model(_export(tmp_path / "empty")).dim == 16
+
+
+def test_keeps_the_old_folder_when_the_new_one_cannot_take_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, rename = _export(tmp_path / "model"), Path.rename
+
+    def fails(path: Path, target: Path) -> Path:
+        if path.name.endswith(".tmp"):
+            raise OSError("no space")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fails)
+    with pytest.raises(OSError, match="no space"):
+        _export(folder, "resnet_test", overwrite=True)
+    assert load_model(folder).architecture.name == "vit_test"
+
+
+def test_finds_the_old_folder_again_after_a_kill_between_the_renames(tmp_path: Path) -> None:
+    folder = _export(tmp_path / "model")
+    folder.rename(tmp_path / ".model.old")
+    with pytest.raises(ConfigError, match="--overwrite"):
+        _export(folder, "resnet_test")
+    assert load_model(folder).architecture.name == "vit_test"
 
 
 def test_loads_a_vit_for_another_image_size(tmp_path: Path) -> None:

@@ -70,19 +70,27 @@ def train(
     return 0
 
 
-def import_weights(file: Positional[Path], /, *, out: Path, licence: str = "unknown") -> int:
+def import_weights(
+    file: Positional[Path],
+    /,
+    *,
+    out: Path,
+    licence: str = "unknown",
+    overwrite: Flag = False,
+) -> int:
     """Turn an official checkpoint, or ImageNet weights to start from, into a model folder.
 
     Args:
         file: A .pth or .pth.tar file: ViT4ICD stage 1 to 3, DeiT or timm ViT, torchvision or
             Barlow Twins ResNet-50, EfficientNet-Lite0.
-        out: The model folder to write.
+        out: The model folder to write, new or empty.
         licence: Licence of the weights, for the record.
+        overwrite: Replace the model folder in --out, with its background set and calibration.
     """
     _require_the_extra()
     from vit4icd.train import command
 
-    kind, complete = command.import_weights(file, out, licence=licence)
+    kind, complete = command.import_weights(file, out, licence=licence, overwrite=overwrite)
     remark = "" if complete else "; the projection is untrained: start a training from it"
     talk.print(f"{kind}: {out}{remark}", soft_wrap=True)
     return 0
@@ -100,13 +108,14 @@ def export(
     without_torch_weights: Flag = False,
     average: tuple[Path, ...] = (),
     whiten: tuple[Path, ...] = (),
+    overwrite: Flag = False,
     quiet: Flag = False,
 ) -> int:
     """Write a model folder anew: at another size, in half precision, averaged, whitened.
 
     Args:
         model: A model folder with model.safetensors.
-        out: The model folder to write.
+        out: The model folder to write, new or empty.
         image_size: Pixels of the square input; a ViT's positions are interpolated.
         half: Store the weights in half precision.
         licence: Licence to state; the folder's own by default.
@@ -115,6 +124,7 @@ def export(
         average: Model folders of the same network whose weights to average with this one's.
         whiten: Pictures, folders and tar shards, some thousand pictures; the projection is replaced
             by one that evens out what they have in common.
+        overwrite: Replace the model folder in --out, with its background set and calibration.
         quiet: No progress.
     """
     _require_the_extra()
@@ -131,6 +141,7 @@ def export(
             torch_weights=not without_torch_weights,
             average=average,
             whiten=whiten,
+            overwrite=overwrite,
             progress=lambda done, n: advance(done, n, ""),
         )
     talk.print(f"{out}: fingerprint {card.fingerprint}")

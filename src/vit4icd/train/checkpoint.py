@@ -35,13 +35,15 @@ class ImportedWeights:
     """Weights by our own names, for the whole model or for its backbone alone.
 
     ``complete`` tells whether the projection came with them, so that the model describes images as
-    it is; otherwise they are a start for training.
+    it is; otherwise they are a start for training. ``official`` ones are those that ViT4ICD
+    published.
     """
 
     kind: str
     architecture: Architecture
     state: State
     complete: bool
+    official: bool = False
 
 
 def import_weights(path: Path) -> ImportedWeights:
@@ -157,7 +159,9 @@ def _official(kind: str, state: State, *, alias: str) -> ImportedWeights:
     }
     dim = len(kept["projection.weight"]) if "projection.weight" in kept else 512
     architecture = replace(_architecture(kept, "backbone."), dim=dim)
-    return ImportedWeights(kind=kind, architecture=architecture, state=kept, complete=True)
+    return ImportedWeights(
+        kind=kind, architecture=architecture, state=kept, complete=True, official=True
+    )
 
 
 def _read_learner(state: State) -> ImportedWeights:

@@ -85,21 +85,30 @@ def train(options: Options, *, progress: Advance) -> Path:
         )
 
 
-def import_weights(file: Path, out: Path, *, licence: str) -> tuple[str, bool]:
+def import_weights(
+    file: Path, out: Path, *, licence: str, overwrite: bool = False
+) -> tuple[str, bool]:
     """Write imported weights as a model folder; return their kind and whether they are complete.
 
     Complete weights are an official model and prepare pictures as the official extraction does;
     others get a fresh projection and colour pictures.
 
     Raises:
+        ConfigError: ``out`` is taken, or the file is a stage of a run, which has a model folder.
         FormatError, WeightsError: as :func:`vit4icd.train.checkpoint.import_weights`.
     """
+    exporting.require_place(out, overwrite=overwrite)
     imported = checkpoint.import_weights(file)
+    if imported.complete and not imported.official:
+        raise ConfigError(
+            f"{file} is a stage of a run and does not say how to prepare pictures; use the model "
+            f"folder beside it, {file.parent / 'model'} (train --resume writes it where it is lost)"
+        )
     torch.manual_seed(0)
     model = build(imported.architecture)
     checkpoint.load_backbone(model, imported)
     size = imported.architecture.image_size
-    colours: Literal["gray", "colour"] = "gray" if imported.complete else "colour"
+    colours: Literal["gray", "colour"] = "gray" if imported.official else "colour"
     remark = "" if imported.complete else "; the projection is untrained"
     exporting.export(
         model,
@@ -107,6 +116,7 @@ def import_weights(file: Path, out: Path, *, licence: str) -> tuple[str, bool]:
         out,
         provenance=f"{imported.kind}, from {file.name} (sha256 {file_sha256(file)}){remark}",
         licence=licence,
+        overwrite=overwrite,
     )
     return imported.kind, imported.complete
 
@@ -122,6 +132,7 @@ def export(
     torch_weights: bool = True,
     average: Sequence[Path] = (),
     whiten: Sequence[Path] = (),
+    overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> ModelCard:
     """Write a model folder anew with another image size, precision, thresholds or set of files.
@@ -135,6 +146,8 @@ def export(
         FormatError: the folder has no torch weights.
         WeightsError: the exported model disagrees with torch.
     """
+    exporting.require_place(out, overwrite=overwrite)
+    stated = dict(map(_threshold, thresholds))
     card, model = read_model_card(folder), exporting.load_model(folder, image_size=image_size)
     size = image_size or card.preprocessing.image_size
     preprocessing = replace(card.preprocessing, image_size=size)
@@ -156,9 +169,10 @@ def export(
         licence=licence or card.licence,
         config=card.config,
         seed=card.seed,
-        thresholds={**card.thresholds, **dict(map(_threshold, thresholds))},
+        thresholds={**card.thresholds, **stated},
         half=half,
         with_torch_weights=torch_weights,
+        overwrite=overwrite,
     )
 
 

@@ -17,7 +17,7 @@ from onnx import TensorProto, numpy_helper
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from vit4icd.errors import FormatError, WeightsError
+from vit4icd.errors import ConfigError, FormatError, WeightsError
 from vit4icd.images import Preprocessing
 from vit4icd.storage import (
     ModelCard,
@@ -29,10 +29,13 @@ from vit4icd.storage import (
 from vit4icd.train.descriptor import Architecture, DescriptorModel, build
 from vit4icd.train.vit import resize_position
 
-__all__ = ["export", "load_model", "take_mean"]
+__all__ = ["export", "load_model", "require_place", "take_mean"]
 
 _PARITY = 1e-4  # how far the cosine of torch's and ONNX Runtime's descriptors may be below 1
 _OPSET = 20
+_MODEL_FILES = {
+    "background.h5", "calibration.json", "model.json", "model.onnx", "model.safetensors",
+}  # fmt: skip
 _HALVED_FROM = 16_384  # values; smaller tensors (norms, depthwise kernels) stay in single precision
 
 
@@ -48,17 +51,23 @@ def export(
     thresholds: Mapping[str, float] | None = None,
     half: bool = False,
     with_torch_weights: bool = True,
+    overwrite: bool = False,
 ) -> ModelCard:
-    """Write ``model.onnx``, ``model.safetensors`` and ``model.json`` into a folder.
+    """Write ``model.onnx``, ``model.safetensors`` and ``model.json`` into a new folder.
 
-    The folder appears whole or not at all. Input ``pixels [image, 3, size, size]``, output
-    ``descriptors [image, dim]``, L2-normalised. With ``half`` the ONNX weights are stored in half
-    precision and computed with in single; the torch weights stay single.
+    The folder appears whole or not at all. With ``overwrite`` it takes the place of a model folder,
+    whose background set and calibration go too, for they belong to the old weights.
+
+    Input ``pixels [image, 3, size, size]``, output ``descriptors [image, dim]``, L2-normalised.
+    With ``half`` the ONNX weights are stored in half precision and computed with in single; the
+    torch weights stay single.
 
     Raises:
+        ConfigError, FormatError: the folder's place is taken, see :func:`require_place`.
         WeightsError: ONNX Runtime's descriptors are further than 1e-4 (cosine) from torch's.
-        FormatError: the folder exists and is no model folder.
     """
+    require_place(folder, overwrite=overwrite)
+    folder = folder.resolve()
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -75,10 +84,40 @@ def export(
             thresholds=thresholds or {},
         )
         write_model_card(temporary, card)
-        _replace(temporary, folder)
+        _put_in_place(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return card
+
+
+def require_place(folder: Path, *, overwrite: bool = False) -> None:
+    """Refuse a folder that :func:`export` would have to remove more from than it may.
+
+    What a killed export had put aside gets its name back first.
+
+    Raises:
+        ConfigError: a file, or a folder with something in it and no ``overwrite``.
+        FormatError: ``overwrite`` and a folder that is no model folder or holds other files, too.
+    """
+    old = _aside(folder.resolve())
+    if old.exists() and not folder.exists():
+        old.rename(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file; name a folder that is new or empty")
+    found = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    if found and not overwrite:
+        raise ConfigError(
+            f"{folder} holds {found[0]} already; choose another folder, or --overwrite to replace "
+            "a model folder with its background set and calibration"
+        )
+    foreign = [name for name in found if name not in _MODEL_FILES]
+    if foreign or (found and "model.json" not in found):
+        raise FormatError(
+            f"{folder} is no model folder, or holds more than one does ({(foreign or found)[0]}): "
+            "nothing is overwritten; choose another folder"
+        )
+    if found:
+        read_model_card(folder)
 
 
 def load_model(folder: Path, *, image_size: int | None = None) -> DescriptorModel:
@@ -224,9 +263,20 @@ def _card(
     )
 
 
-def _replace(temporary: Path, folder: Path) -> None:
+def _put_in_place(temporary: Path, folder: Path) -> None:
+    """Rename the new folder to its name; the old one is removed once that is done."""
+    old = _aside(folder)
+    shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
-        if not (folder / "model.json").exists() and any(folder.iterdir()):
-            raise FormatError(f"{folder} exists and is no model folder; choose another")
-        shutil.rmtree(folder)
-    temporary.rename(folder)
+        folder.rename(old)
+    try:
+        temporary.rename(folder)
+    except OSError:
+        if old.exists():
+            old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _aside(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.old")
