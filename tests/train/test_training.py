@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from tests.conftest import make_pictures
 from vit4icd.datasets import LabelledPairs, open_classes
 from vit4icd.errors import ConfigError, DataError, MismatchError
 from vit4icd.storage import read_json
+from vit4icd.train import command
 from vit4icd.train.checkpoint import import_weights
 from vit4icd.train.export import load_model
 from vit4icd.train.feed import Feed, FeedConfig, open_feed
@@ -183,6 +185,17 @@ def test_goes_on_past_pictures_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="003.jpg is left out"):
         batches = [feed[number] for number in range(4)]
     assert all(batch["images"].shape == (8, 3, 32, 32) for batch in batches)
+
+
+def test_refuses_labelled_pairs_that_cannot_be_read_before_the_first_step(
+    data: TrainingData, tmp_path: Path
+) -> None:
+    paths = make_pictures(tmp_path / "pairs", 8, seed=9)
+    paths[5].write_bytes(b"broken")
+    pairs = LabelledPairs(queries=paths, references=paths[:4] + paths[:4])
+    with pytest.raises(DataError, match=r"1 files of labelled pairs .*005\.jpg"):
+        _run(replace(data, pairs=pairs), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def _learner(recipe: Recipe, stage: StageName, **options: object) -> Learner:
@@ -367,3 +380,20 @@ def test_starts_from_the_weights_that_a_stage_left(data: TrainingData, tmp_path:
         load_learner(second / "student" / "averaged.pt")["model.projection.weight"],
         left["model.projection.weight"],
     )
+    with pytest.raises(ConfigError, match="use the model folder beside it"):
+        command.import_weights(path, tmp_path / "imported", licence="unknown")
+    assert not (tmp_path / "imported").exists()
+
+
+def test_writes_a_lost_model_folder_again_and_replaces_none(
+    data: TrainingData, tmp_path: Path
+) -> None:
+    stage = tmp_path / "out" / "teacher"
+    folder = _run(data, tmp_path / "out", stages=["teacher"])
+    first = (folder / "model.onnx").read_bytes()
+    shutil.rmtree(folder)
+    _run(data, tmp_path / "out", stages=["teacher"], resume=True)
+    assert (folder / "model.onnx").read_bytes() == first
+    (stage / "averaged.pt").unlink()
+    with pytest.raises(ConfigError, match="already"):
+        _run(data, tmp_path / "out", stages=["teacher"], resume=True)

@@ -20,9 +20,10 @@ from vit4icd.images import read_image, resize, to_gray
 from vit4icd.train.neighbours import ClassOrder
 from vit4icd.train.processes import Place
 
-__all__ = ["Feed", "FeedConfig", "open_feed"]
+__all__ = ["Feed", "FeedConfig", "open_feed", "require_readable"]
 
 _ORDER, _COPIES, _SUPPORT, _PAIRS = range(4)  # what a generator is for, so that draws differ
+_NAMES_SHOWN = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,8 +120,8 @@ class Feed(Dataset[dict[str, Tensor]]):
             references = [self._plain(self.source, int(row)) for row in rows]
             query_names = reference_names = rows
         else:
-            queries = [self._resized(read_image(self.pairs.queries[row])) for row in rows]
-            references = [self._resized(read_image(self.pairs.references[row])) for row in rows]
+            queries = [self._labelled(self.pairs.queries[row]) for row in rows]
+            references = [self._labelled(self.pairs.references[row]) for row in rows]
             query_names = _numbered(self.pairs.queries)[rows]
             reference_names = _numbered(self.pairs.references)[rows]
         return {
@@ -147,6 +148,9 @@ class Feed(Dataset[dict[str, Tensor]]):
 
     def _plain(self, source: ImageSource, row: int) -> UInt8[np.ndarray, "size size 3"]:
         return self._resized(self._read(source, row))
+
+    def _labelled(self, path: Path) -> UInt8[np.ndarray, "size size 3"]:
+        return self._resized(read_image(path, at_least=self.config.image_size))
 
     def _read(self, source: ImageSource, row: int) -> UInt8[np.ndarray, "height width 3"]:
         """Read a picture; a gray one stands in for what cannot be read, so that a run goes on."""
@@ -226,6 +230,27 @@ def open_feed(feed: Feed, start: int) -> Iterable[dict[str, Tensor]]:
         multiprocessing_context="spawn" if n_workers else None,
         worker_init_fn=_one_thread,
     )
+
+
+def require_readable(pairs: LabelledPairs) -> None:
+    """Decode every picture of labelled pairs once, so that none ends a run hours later.
+
+    Unlike a copy, such a picture is known by name: nothing can stand in for it.
+
+    Raises:
+        DataError: pictures that cannot be read, by name.
+    """
+    problems = []
+    for path in dict.fromkeys((*pairs.queries, *pairs.references)):
+        try:
+            read_image(path)
+        except ImageError as error:
+            problems.append(f"{path} ({error})")
+    if problems:
+        shown = ", ".join(problems[:_NAMES_SHOWN]) + ", ..." * (len(problems) > _NAMES_SHOWN)
+        raise DataError(
+            f"{len(problems)} files of labelled pairs cannot be read; leave them out: {shown}"
+        )
 
 
 class _From(Sampler[int]):

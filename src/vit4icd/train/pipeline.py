@@ -14,8 +14,8 @@ from vit4icd.errors import ConfigError, MismatchError
 from vit4icd.storage import file_sha256, read_json, write_json
 from vit4icd.train.checkpoint import import_weights, load_backbone
 from vit4icd.train.descriptor import DescriptorModel, build
-from vit4icd.train.export import export, load_model
-from vit4icd.train.feed import Feed, FeedConfig, open_feed
+from vit4icd.train.export import export, load_model, require_place
+from vit4icd.train.feed import Feed, FeedConfig, open_feed, require_readable
 from vit4icd.train.loop import Progress, run
 from vit4icd.train.neighbours import ClassOrder, InGroups, nearest_classes
 from vit4icd.train.processes import Place, wait_for_all
@@ -88,6 +88,7 @@ def train(
     Raises:
         ConfigError: the folder holds a run and ``resume`` is not set, or a needed stage is missing.
         MismatchError: the folder's run has another configuration.
+        DataError: fewer pictures than a batch needs, or labelled pairs that cannot be read.
         KeyboardInterrupt: the run was told to stop; its state is saved.
     """
     job = _Run(
@@ -102,6 +103,8 @@ def train(
     )
     if not stages:
         raise ConfigError(f"name at least one stage of {', '.join(STAGES)}")
+    if place.leads and "pairs" in stages and data.pairs is not None:
+        require_readable(data.pairs)
     for name in sorted(stages, key=STAGES.index):
         _run_stage(job, name)
     return out / max(stages, key=STAGES.index) / "model"
@@ -114,6 +117,8 @@ def _run_stage(job: _Run, name: StageName) -> None:
     wait_for_all(job.place)
     if (folder / "averaged.pt").exists() and (folder / "model").exists():
         return
+    if job.place.leads:
+        require_place(folder / "model")
     learner = _learner(job, name, stage)
     if not (folder / "averaged.pt").exists():
         _optimise(job, name, stage, learner)
