@@ -27,7 +27,7 @@ def test_keeps_rooms_and_functions_small(room: Path) -> None:
     text = room.read_text("utf-8")
     assert text.count("\n") <= 400
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert node.end_lineno is not None
             length = node.end_lineno - node.body[0].lineno
             docstring = ast.get_docstring(node) or ""
