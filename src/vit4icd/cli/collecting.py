@@ -87,7 +87,7 @@ def index_add(
         images: Pictures, folders (searched to the bottom) and uncompressed .tar shards.
         id_from: What becomes a picture's id: its path as given, file name, or content.
         metadata: KEY=VALUE, stored with each of the pictures; may be given again.
-        without_features: Leave out local features, 17 kB a picture, which search --verify needs.
+        without_features: Leave out local features, 16 kB a picture, which search --verify needs.
         from_file0: File with more paths, each ended by a NUL byte; - is stdin.
         skipped: Where pictures left out are listed; beside the collection's folder by default.
         jsonl: Print a JSON line for each picture once it is safely stored.

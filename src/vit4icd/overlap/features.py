@@ -32,7 +32,7 @@ Picture = UInt8[np.ndarray, "_ _ 3"]
 class LocalFeatures:
     """What of a picture proves that another one is a copy of it; the most telling features first.
 
-    A feature takes 35 bytes, the thumbnail some 2,500: stored, a picture takes about 17 kB.
+    A feature takes 35 bytes, the thumbnail some 2,500: stored, a picture takes about 16 kB.
     """
 
     width: int
