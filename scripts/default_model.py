@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from vit4icd.describer import load_describer
-from vit4icd.storage import map_descriptors, write_descriptors
+from vit4icd.storage import map_descriptors, read_model_card, write_descriptors
 from vit4icd.types import DescriptorSet
 
 _IMAGE_SIZES = {"cpu": 256, "small": 224}
@@ -26,13 +26,13 @@ def main() -> None:
     """Run all steps."""
     asked = _asked()
     out: Path = asked.out
+    _require_same(out / "model", recipe=asked.recipe, image_size=asked.image_size)
     trained, *others = _trained(asked, out)
     model = out / "model"
-    if not (model / "model.onnx").exists():
+    if not model.exists():
         _vit4icd(
             "export", trained, *(["--average", *others] if others else []), "--whiten", asked.data,
-            "--image-size", asked.image_size or _IMAGE_SIZES[asked.recipe], "--half",
-            "--without-torch-weights", "--out", model,
+            "--image-size", asked.image_size, "--half", "--without-torch-weights", "--out", model,
         )  # fmt: skip
     if not (model / "calibration.json").exists():
         _calibrated(asked, out, model)
@@ -55,7 +55,22 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--image-size", type=int, help="256 by default, of small 224")
     parser.add_argument("--set", action="append", default=[], help="FIELD=VALUE for every recipe")
     parser.add_argument("--install", action="store_true", help="make it the packaged model")
-    return parser.parse_args()
+    asked = parser.parse_args()
+    asked.image_size = asked.image_size or _IMAGE_SIZES[asked.recipe]
+    return asked
+
+
+def _require_same(model: Path, *, recipe: str, image_size: int) -> None:
+    """Stop where the folder holds a model of another recipe or size, rather than keep it."""
+    if not model.exists():
+        return
+    card = read_model_card(model)
+    found = card.config.get("recipe"), card.preprocessing.image_size
+    if found != (recipe, image_size):
+        sys.exit(
+            f"{model} holds a model of recipe {found[0]!r} for {found[1]} px, not {recipe!r} for "
+            f"{image_size} px; choose another --out"
+        )
 
 
 def _trained(asked: argparse.Namespace, out: Path) -> list[Path]:
@@ -112,7 +127,7 @@ def _calibrated(asked: argparse.Namespace, out: Path, model: Path) -> None:
         write_descriptors(out / f"{name}.h5", part)
     _vit4icd(
         "calibrate", asked.photographs, "--model", model, "--background", out / "background.h5",
-        "--unrelated", out / "unrelated.h5", "--copies", 12, "--report", out / "calibration.html",
+        "--unrelated", out / "unrelated.h5", "--copies", 20, "--report", out / "calibration.html",
         "--source", "copies of free desktop photographs, every second one in the fit",
     )  # fmt: skip
 
