@@ -1,5 +1,6 @@
 # make demo    set up and run the main job on real photographs
-# make test    set up with everything and run all tests
+# make install   set up with everything, for training, serving and testing, in .venv
+# make test    the same and run all tests
 # make check   format, lint, types, floors, tests, the page in a browser: all that CI runs
 # make test-browser   the page in Chromium (Debian: apt-get install chromium; or CHROMIUM=path)
 # make bench   the speed ratios that the README quotes
@@ -21,11 +22,13 @@ RECIPE ?= cpu
 DEVICE ?= auto
 RUN ?= runs/default
 
-.PHONY: demo test test-browser check format bench evaluate-default default-model clean
+.PHONY: demo install test test-browser check format bench evaluate-default default-model clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.base
 	$(BIN)/vit4icd demo --out $(OUT)
+
+install: $(VENV)/.all
 
 test: $(VENV)/.all
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not browser'

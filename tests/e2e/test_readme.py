@@ -22,12 +22,15 @@ def _commands(heading: str) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in block[1].splitlines() if line]
 
 
-def _run(words: list[str], folder: Path) -> None:
+def _run(words: list[str], folder: Path, *, ends_with: int = 0) -> str:
     assert words[0] == "vit4icd"
     environment = {**os.environ, "COLUMNS": "80"}
-    subprocess.run(
-        [sys.executable, "-m", *words], cwd=folder, check=True, capture_output=True, env=environment
-    )
+    done = subprocess.run(
+        [sys.executable, "-m", *words], cwd=folder, capture_output=True, text=True, env=environment,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == ends_with, done.stderr
+    return done.stdout
 
 
 @pytest.mark.slow
@@ -52,3 +55,17 @@ def test_finds_copies_as_the_readme_does(
     monkeypatch.chdir(tmp_path)
     exec(block[1], {})
     assert capsys.readouterr().out.startswith("my-pictures/brook.jpg copy p = 1.000")
+
+
+@pytest.mark.slow
+def test_finds_copies_within_folders_and_between_them_as_the_readme_does(tmp_path: Path) -> None:
+    shutil.copytree(DEMO / "photographs", tmp_path / "photos")
+    shutil.copytree(DEMO / "photographs", tmp_path / "train")
+    shutil.copytree(DEMO / "queries", tmp_path / "test")
+    shutil.copy(tmp_path / "photos" / "brook.jpg", tmp_path / "photos" / "again.jpg")
+    groups, planned, leaks = _commands("Copies within folders, leaks between them")
+    assert "again.jpg" in _run(groups, tmp_path)
+    before = sorted((tmp_path / "photos").iterdir())
+    _run(planned, tmp_path)
+    assert sorted((tmp_path / "photos").iterdir()) == before  # only --yes moves
+    assert "brook.jpg" in _run(leaks, tmp_path, ends_with=11)
