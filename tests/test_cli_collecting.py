@@ -101,6 +101,26 @@ def test_lists_what_it_left_out(
     assert not (tmp_path / "new.skipped.jsonl").exists()
 
 
+def test_fails_where_every_picture_was_left_out(
+    model: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (pictures / "004.jpg").write_bytes(b"no picture")
+    words = ("index", "add", tmp_path / "new", pictures / "004.jpg", "--model", model)
+    assert _run(*words) == 1
+    assert _run(*words, "--strict") == 3
+    assert "unchanged;" in capsys.readouterr().err  # and no rate
+
+
+def test_takes_two_spellings_of_a_path_for_one(
+    model: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored = tmp_path / "new"
+    for path in (pictures / "003.jpg", pictures / ".." / pictures.name / "003.jpg"):
+        assert _run("index", "add", stored, path, "--model", model) == 0
+    assert "0 added, 0 updated, 1 unchanged; " in capsys.readouterr().err
+    assert [record.id for record in Collection.open(stored).list()] == [str(pictures / "003.jpg")]
+
+
 @pytest.mark.parametrize("file_format", ["table", "json", "jsonl", "csv", "parquet"])
 def test_writes_answers_in_every_format(
     file_format: str,
@@ -286,7 +306,7 @@ def test_shows_whole_names_on_a_narrow_terminal(
     printed = _on_a_terminal(*words, "--verify")
     lines = printed.splitlines()
     assert max(map(len, lines)) <= 80
-    assert lines[0].split() == ["query", "reference", "verdict", "p", "proof"]
+    assert lines[0].split() == ["query", "reference", "verdict", "probability", "proof"]
     places = slice(lines[0].index("reference"), lines[0].index("verdict"))
     told = "".join(line[places] for line in lines).replace(" ", "")
     for name in names:
@@ -335,8 +355,11 @@ def test_explains_a_wrong_place_or_model(
     (tmp_path / "empty").mkdir()
     assert _run("index", "add", tmp_path / "new", tmp_path / "empty", "--model", other) == 1
     assert "no picture in" in capsys.readouterr().err
-    words = ("search", tmp_path / "new", tmp_path / "empty", "--model", other, "--threshold", 0.5)
-    assert _run(*words) == 1
+    assert not (tmp_path / "new").exists()
+    assert _run("index", "add", pictures, tmp_path / "empty") == 2
+    assert "the collection comes first" in capsys.readouterr().err
+    words = ("search", stored, tmp_path / "empty", "--threshold", 0.5)
+    assert _run(*words, "--model", tmp_path / "model") == 1
     assert "no picture in" in capsys.readouterr().err
     assert _run("index", "remove", stored) == 2
     assert _run("index") == 2

@@ -6,12 +6,14 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.conftest import make_model, make_pictures
 from vit4icd.collection import Collection, adding
-from vit4icd.collection.pictures import Pictures
+from vit4icd.collection.pictures import Pictures, sha256_of
 from vit4icd.collection.table import Table
 from vit4icd.describer import OnnxDescriber, load_describer
+from vit4icd.errors import ImageError
 
 
 @pytest.fixture
@@ -82,3 +84,18 @@ def test_keeps_what_others_wrote_when_it_renews_stamps(
     assert "002.jpg" not in collection
     assert collection.verify().problems == ()
     assert len(collection) == 19
+
+
+def test_takes_pictures_from_memory_only_as_large_as_it_is_told(
+    tmp_path: Path, describer: OnnxDescriber
+) -> None:
+    picture = Image.open(make_pictures(tmp_path / "pictures", 1)[0])
+    n_pixels = picture.width * picture.height
+    assert len(sha256_of(picture, max_pixels=n_pixels)) == 64
+    with pytest.raises(ImageError) as caught:
+        sha256_of(picture, max_pixels=n_pixels - 1)
+    assert caught.value.reason == "too_large"
+    collection = Collection.create(tmp_path / "collection", describer=describer)
+    for most, n_added in ((n_pixels - 1, 0), (n_pixels, 1)):
+        summary = collection.add(picture, ids=["one"], max_pixels=most, features=False)
+        assert (summary.n_added, len(summary.skipped)) == (n_added, 1 - n_added)

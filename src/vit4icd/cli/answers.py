@@ -90,7 +90,7 @@ def _columns(is_proof_tried: bool, *, is_narrow: bool) -> dict[str, Callable[["M
 
     columns: dict[str, Callable[[Match], str]] = {
         "verdict": lambda match: match.verdict,
-        "p": lambda match: probability_text(match.probability),
+        "probability": lambda match: probability_text(match.probability),
     }
     if is_proof_tried and is_narrow:
         return columns | {"proof": lambda match: " / ".join(filter(None, _proof(match)))}

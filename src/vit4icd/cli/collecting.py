@@ -38,6 +38,7 @@ from vit4icd.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from vit4icd.collection import Collection, Record
+    from vit4icd.collection.pictures import IdFrom
 
 __all__ = [
     "index_add",
@@ -95,7 +96,7 @@ def index_add(
         device: Where the model runs.
         threads: Processors to use; all this process may use by default.
         max_pixels: Refuse pictures of more pixels, before decoding them.
-        strict: End with exit code 3 when a picture was left out.
+        strict: End with exit code 3 when a picture was left out; when all were, it is 1 without.
         quiet: No progress and no summary.
     """
     require_outputs(skipped)
@@ -106,6 +107,7 @@ def index_add(
 
     fields, paths = _metadata(metadata), paths_of(images, from_file0)
     require_there(paths)
+    _require_place(collection, paths, id_from)
     opened = open_collection(collection, options, make=True)
     with bar("adding", quiet) as advance:
 
@@ -124,10 +126,12 @@ def index_add(
         )
     if not summary.n_images:
         raise DataError(f"there is no picture in {', '.join(map(str, paths))}")
+    n_described = summary.n_added + summary.n_updated
+    rate = f" at {summary.images_per_s:.1f} a second" if n_described else ""
     say(
         quiet,
-        f"{summary.n_added} added, {summary.n_updated} updated, {summary.n_unchanged} unchanged at "
-        f"{summary.images_per_s:.1f} a second; {collection} holds {len(opened)} pictures",
+        f"{summary.n_added} added, {summary.n_updated} updated, {summary.n_unchanged} unchanged"
+        f"{rate}; {collection} holds {len(opened)} pictures",
     )
     is_named = skipped is not None
     if skipped is None and "://" not in collection:
@@ -136,7 +140,9 @@ def index_add(
         write_skipped(skipped, summary.skipped, keep_empty=is_named)
     if summary.skipped:
         say(quiet, f"{len(summary.skipped)} left out" + (f", see {skipped}" if skipped else ""))
-    return 3 if strict and summary.skipped else 0
+    if strict and summary.skipped:
+        return 3
+    return 1 if len(summary.skipped) == summary.n_images else 0
 
 
 def index_remove(
@@ -292,6 +298,26 @@ def index_restore(collection: Place, name: Name, /) -> int:
     opened.restore(name)
     say(False, f"{collection} holds the {len(opened)} pictures of {name} again")
     return 0
+
+
+def _require_place(collection: str, paths: Sequence[Path], id_from: "IdFrom") -> None:
+    """Refuse, before a collection is made, a place that is none, and pictures that are none."""
+    from vit4icd.collection import Collection
+    from vit4icd.collection.pictures import Pictures as Given
+    from vit4icd.datasets import walk_pictures
+
+    if Collection.exists(collection):
+        return
+    place = Path(collection)
+    if "://" not in collection and place.is_dir() and next(iter(walk_pictures(place)), None):
+        raise ConfigError(
+            f"{collection} is a folder of pictures, not a collection; the collection comes first: "
+            f"vit4icd index add my-collection {collection}"
+        )
+    given = Given(paths, once=True)
+    if not len(given):
+        raise DataError(f"there is no picture in {', '.join(map(str, paths))}")
+    given.ids(None, id_from)
 
 
 def _records(collection: "Collection", after: str | None, limit: int | None) -> Iterator["Record"]:

@@ -131,7 +131,7 @@ class Adding:
 
     def _sha256(self, row: int) -> str | None:
         try:
-            return sha256_of(self.pictures.read(row))
+            return sha256_of(self.pictures.read(row), max_pixels=self.max_pixels)
         except ImageError:
             return None  # it will be met again, and listed then
 
@@ -141,7 +141,9 @@ class Adding:
         if before and stamp == before.record.stamp != "" and before.suits(wanted, self.features):
             return self._as_before(before.record, "unchanged")
         source = self.pictures.read(row)
-        sha256 = sha256_of(source)
+        if not isinstance(source, bytes):
+            source = read_image(source, max_pixels=self.max_pixels)
+        sha256 = sha256_of(source, max_pixels=self.max_pixels)
         before = known.get(self.ids[row] if self.ids is not None else sha256)
         if before and sha256 == before.record.sha256 and before.suits(wanted, self.features):
             is_touched = self.ids is not None and stamp not in ("", before.record.stamp)

@@ -1,6 +1,7 @@
 """Pictures as they are given: files, folders, shards, bytes, arrays; it decodes none."""
 
 import hashlib
+import os
 import time
 from bisect import bisect_right
 from collections import Counter
@@ -13,12 +14,13 @@ import numpy as np
 
 from vit4icd.datasets import open_images
 from vit4icd.errors import ConfigError, DataError, MismatchError
-from vit4icd.images import Source, read_image
+from vit4icd.images import MAX_PIXELS, Source, read_image
 
 __all__ = ["IdFrom", "Images", "Pictures", "sha256_of"]
 
 IdFrom = Literal["path", "name", "sha256"]
-"""Where a picture's id comes from: its path as given, its file's name, or its content."""
+"""Where a picture's id comes from: its path as given (but ``a/../b`` is ``b``), its file's name, or
+its content."""
 Images = Source | Iterable[Source]
 """A picture, or several: paths (of folders and tar shards too), bytes, Pillow's or arrays."""
 
@@ -96,7 +98,7 @@ class Pictures:
     def _id(name: str, id_from: IdFrom) -> str:
         if not name:
             raise ConfigError("a picture from memory has no path: give ids, or id_from='sha256'")
-        return PurePath(name).name if id_from == "name" else name
+        return PurePath(name).name if id_from == "name" else os.path.normpath(name)
 
     def metadata(
         self, metadata: Mapping[str, str] | Sequence[Mapping[str, str]] | None
@@ -113,11 +115,15 @@ class Pictures:
         return metadata
 
 
-def sha256_of(source: Source) -> str:
-    """Return the SHA-256 of a file's bytes; of the pixels of a picture that has no bytes."""
+def sha256_of(source: Source, *, max_pixels: int = MAX_PIXELS) -> str:
+    """Return the SHA-256 of a file's bytes; of the pixels of a picture that has no bytes.
+
+    Raises:
+        ImageError: a picture without bytes that cannot be read.
+    """
     if isinstance(source, bytes):
         return hashlib.sha256(source).hexdigest()
-    pixels = np.ascontiguousarray(read_image(source))
+    pixels = np.ascontiguousarray(read_image(source, max_pixels=max_pixels))
     return hashlib.sha256(b"%d x %d " % pixels.shape[:2] + pixels.tobytes()).hexdigest()
 
 
