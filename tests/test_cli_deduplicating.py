@@ -231,6 +231,16 @@ def test_begins_nothing_for_folders_that_are_not_there(
 
 
 @pytest.mark.usefixtures("folders")
+def test_never_takes_an_empty_folder_for_one_without_leaks(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("empty").mkdir()
+    for words in (("leaks", "empty", "test"), ("leaks", "train", "empty"), ("dedup", "empty")):
+        assert _run(*words, "--fail-on-match") == 1
+        assert "there is no picture in empty" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("folders")
 def test_lists_leaks(capsys: pytest.CaptureFixture[str]) -> None:
     assert _run("leaks", "train", "test", "--fail-on-match") == 11
     printed = capsys.readouterr()

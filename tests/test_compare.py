@@ -47,7 +47,8 @@ def test_takes_pictures_in_every_form(describer: OnnxDescriber) -> None:
     forms: list[Source] = [path, str(path), path.read_bytes(), Image.fromarray(image), image]
     for form in forms:
         assert compare(form, path, describer=describer).similarity > 0.99
-    assert compare(path, path.read_bytes(), describer=describer).verdict == "exact"
+    same = compare(path, path.read_bytes(), describer=describer)
+    assert (same.verdict, same.same_bytes) == ("exact", True)
     assert compare(image, image.copy(), describer=describer).verdict == "exact"
     assert compare(image, path, describer=describer).query == "query"
 
@@ -56,8 +57,9 @@ def test_calls_a_picture_exact_in_another_format_but_not_in_gray(describer: Onnx
     path = PHOTOGRAPHS / "brook.jpg"
     image = Image.fromarray(read_image(path))
     again = io.BytesIO()
-    image.save(again, "JPEG", quality=40)
-    assert compare(again.getvalue(), path, describer=describer).verdict == "exact"
+    image.save(again, "JPEG", quality=80)
+    anew = compare(again.getvalue(), path, describer=describer)
+    assert (anew.verdict, anew.same_bytes) == ("exact", False)
     assert compare(image.convert("L"), path, describer=describer).verdict == "copy"
 
 
@@ -66,6 +68,16 @@ def test_refuses_pictures_too_plain_to_judge(describer: OnnxDescriber) -> None:
     with pytest.raises(ImageError) as caught:
         compare(blank, PHOTOGRAPHS / "cat.jpg", describer=describer)
     assert caught.value.reason == "image_too_plain"
+    assert str(caught.value).startswith("query: ")
+    assert compare(blank, blank.copy(), describer=describer).verdict == "exact"
+
+
+def test_names_the_picture_that_cannot_be_read(tmp_path: Path, describer: OnnxDescriber) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes((PHOTOGRAPHS / "cat.jpg").read_bytes()[:300])
+    for pair in ((broken, PHOTOGRAPHS / "cat.jpg"), (PHOTOGRAPHS / "cat.jpg", broken)):
+        with pytest.raises(ImageError, match=r"broken\.jpg: "):
+            compare(*pair, describer=describer)
 
 
 def test_draws_a_panel_more_where_there_is_a_proof(describer: OnnxDescriber) -> None:
@@ -92,6 +104,10 @@ def test_tells_and_draws_on_the_command_line(
     assert "verdict      copy" in text
     assert max(map(len, text.splitlines())) <= 80
     assert read_image(out).shape[0] > 400
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", "nowhere.jpg", "nowhere.jpg", "--out", str(tmp_path / "proof.bmp")])
+    assert ended.value.code == 2
+    assert "a .jpg or .png" in capsys.readouterr().err
     with pytest.raises(SystemExit) as ended:
         main(["compare", *pair, "--format", "json"])
     assert ended.value.code == 0

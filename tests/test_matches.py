@@ -4,11 +4,12 @@ import json
 import os
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
-from vit4icd.images import read_image
-from vit4icd.matches import Match, Verdict, judge, rank_key, too_plain, weigh
+from vit4icd.images import read_image, resize
+from vit4icd.matches import Match, Verdict, judge, rank_key, too_plain, weigh, what_differs
 from vit4icd.overlap import Overlap, find_overlap, local_features
 from vit4icd.storage import read_name
 
@@ -50,11 +51,51 @@ def test_calls_a_picture_that_is_whole_in_the_other_exact(whole: Overlap) -> Non
         {"flipped": True},
         {"rotation": 90.0},
         {"agreement": 0.7},
+        {"alteration": 60.0},
     ],
     ids=lambda change: next(iter(change)),
 )
 def test_calls_a_proven_part_a_copy(whole: Overlap, change: dict[str, float]) -> None:
     assert _judged(0.001, replace(whole, **change)) == "copy"  # type: ignore[arg-type]
+
+
+def _copied(edit: str, image: np.ndarray) -> np.ndarray:
+    altered = image.copy()
+    height, width = image.shape[:2]
+    if edit == "covered":
+        altered[height // 2 :, width // 2 :][: width // 12, : width // 12] = 0
+    elif edit == "written on":
+        place, size = (width // 4, height // 2), width / 500
+        cv2.putText(altered, "FAKE NEWS", place, cv2.FONT_HERSHEY_SIMPLEX, size, (255, 255, 255), 2)
+    elif edit == "half":
+        altered = resize(image, width // 2, height // 2)
+    else:
+        suffix, quality = edit.split()
+        _, data = cv2.imencode(suffix, image, [cv2.IMWRITE_JPEG_QUALITY, int(quality)])
+        altered = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
+    return altered
+
+
+@pytest.mark.parametrize("name", ["cat", "brook", "wine"])
+@pytest.mark.parametrize(
+    ("edit", "difference"),
+    [
+        (".jpg 92", None),
+        (".jpg 80", None),
+        (".png 0", None),
+        ("half", None),
+        ("covered", "their pixels differ visibly"),
+        ("written on", "their pixels differ visibly"),
+    ],
+)
+def test_tells_the_same_picture_from_one_that_was_altered(
+    name: str, edit: str, difference: str | None
+) -> None:
+    image = read_image(f"{PHOTOGRAPHS}/{name}.jpg")
+    overlap = find_overlap(local_features(_copied(edit, image)), local_features(image))
+    assert overlap is not None
+    assert what_differs(overlap) == difference
+    assert _judged(0.9, overlap) == ("copy" if difference else "exact")
 
 
 def test_believes_a_high_probability_where_no_proof_was_tried() -> None:
@@ -69,6 +110,8 @@ def test_goes_by_the_score_without_a_calibration() -> None:
     assert judge(score=0.4, verified=False, **shared) == "similar"  # type: ignore[arg-type]
     assert judge(score=0.6, verified=True, **shared) == "similar"  # type: ignore[arg-type]
     assert judge(score=-0.1, verified=False, **shared) == "none"  # type: ignore[arg-type]
+    shared["least_score"] = -0.2
+    assert judge(score=-0.1, verified=True, **shared) == "similar"  # type: ignore[arg-type]
 
 
 def test_weighs_the_proof_and_its_absence(whole: Overlap) -> None:
@@ -131,6 +174,7 @@ def test_writes_a_match_as_json(whole: Overlap) -> None:
     assert match.is_copy
     assert fields["metadata"] == {"owner": "me"}
     assert fields["orientation"] == "upright"
+    assert fields["same_bytes"] is False
     assert fields["overlap"]["flipped"] is False
     assert replace(match, overlap=None).to_json()["overlap"] is None
 
@@ -145,6 +189,8 @@ def test_refuses_plain_pictures(rng: np.random.Generator) -> None:
     assert too_plain(grainy) == "the picture is one colour"
     assert "hardly any structure" in str(too_plain(np.repeat(ramp, 3, axis=2).astype(np.uint8)))
     assert "hardly any structure" in str(too_plain(dotted))
+    strip = rng.integers(0, 255, (40, 70_000, 3)).astype(np.uint8)
+    assert "fine grain" in str(too_plain(strip))
     assert too_plain(np.full((1, 1, 3), 7, np.uint8)) is not None
 
 

@@ -1,5 +1,6 @@
 """One picture against another: are they copies, and of which part; it keeps nothing."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from vit4icd.errors import ImageError
 from vit4icd.images import MAX_PIXELS, Source, read_bytes, read_image
 from vit4icd.matches import Match, judge, too_plain, weigh
 from vit4icd.overlap import OverlapConfig, find_overlap, local_features
+from vit4icd.storage import name_fields
 
 __all__ = ["compare"]
 
@@ -28,7 +30,8 @@ def compare(
     path is called "query" or "reference".
 
     Raises:
-        ImageError: a picture that cannot be read, or is too plain to judge ("image_too_plain").
+        ImageError: a picture, named, that cannot be read, or is too plain to judge
+            ("image_too_plain"), unless the two are the same.
 
     Example:
         >>> from importlib.resources import files
@@ -38,15 +41,20 @@ def compare(
     """
     describer = describer or load_describer()
     scale = Scale(describer=describer, n_chances=1)
-    given = [_bytes(source) for source in (query, reference)]
-    images = [_readable(source, max_pixels) for source in given]
+    names = _name(query, "query"), _name(reference, "reference")
+    given = [_loaded(name, source) for name, source in zip(names, (query, reference), strict=True)]
+    images = [_decoded(name, source, max_pixels) for name, source in zip(names, given, strict=True)]
+    same_bytes = _same(given, images)
+    for name, image in zip(names, images, strict=True):
+        if not same_bytes and (reason := too_plain(image)) is not None:
+            raise _named(name, "image_too_plain", f"{reason}: it would match everything like it")
     vectors = describer.describe_images(images)
     similarity = float(vectors[0] @ vectors[1])
     score = similarity + float(scale.bias(vectors[:1])[0])
     probability = scale.probability(score)
     overlap = find_overlap(local_features(images[0]), local_features(images[1]), config)
     verdict = judge(
-        same_bytes=_same(*given),
+        same_bytes=same_bytes,
         score=score,
         probability=probability,
         overlap=overlap,
@@ -54,32 +62,42 @@ def compare(
         least_score=scale.threshold("auto") if _tells(describer) else None,
     )
     return Match(
-        query=_name(query, "query"),
-        reference=_name(reference, "reference"),
+        query=names[0],
+        reference=names[1],
         similarity=similarity,
         score=score,
         probability=weigh(probability, overlap=overlap, verified=True),
         verdict=verdict,
         overlap=overlap,
         verified=True,
+        same_bytes=same_bytes,
     )
 
 
-def _bytes(source: Source) -> Source:
-    return read_bytes(Path(source)) if isinstance(source, str | Path) else source
+def _loaded(name: str, source: Source) -> Source:
+    try:
+        return read_bytes(Path(source)) if isinstance(source, str | Path) else source
+    except ImageError as error:
+        raise _named(name, error.reason, str(error)) from error
 
 
-def _readable(source: Source, max_pixels: int) -> np.ndarray:
-    image = read_image(source, max_pixels=max_pixels)
-    if (reason := too_plain(image)) is not None:
-        raise ImageError("image_too_plain", f"{reason}: it would match everything like it")
-    return image
+def _decoded(name: str, source: Source, max_pixels: int) -> np.ndarray:
+    try:
+        return read_image(source, max_pixels=max_pixels)
+    except ImageError as error:
+        raise _named(name, error.reason, str(error)) from error
 
 
-def _same(one: Source, other: Source) -> bool:
-    if isinstance(one, bytes) and isinstance(other, bytes):
-        return one == other
-    return np.array_equal(read_image(one), read_image(other))
+def _named(name: str, reason: str, message: str) -> ImageError:
+    shown = name_fields("name", name)["name"]
+    return ImageError(reason, message if shown in message else f"{shown}: {message}")
+
+
+def _same(given: Sequence[Source], images: Sequence[np.ndarray]) -> bool:
+    """Return whether two files have the same bytes, or pictures from memory the same pixels."""
+    if all(isinstance(source, bytes) for source in given):
+        return given[0] == given[1]
+    return np.array_equal(images[0], images[1])
 
 
 def _tells(describer: OnnxDescriber) -> bool:

@@ -21,6 +21,7 @@ __all__ = [
     "rank_key",
     "too_plain",
     "weigh",
+    "what_differs",
 ]
 
 COPY_PROBABILITY = 0.9
@@ -28,8 +29,8 @@ COPY_PROBABILITY = 0.9
 _PROVEN_PROBABILITY = 0.5  # likewise, with a proof
 
 Verdict = Literal["exact", "copy", "similar", "none"]
-"""exact: the same picture; copy: proven, or probable enough; similar: looks alike, but is not
-believed to be a copy; none: nothing of the kind."""
+"""exact: the same bytes, or the same picture whole; copy: proven, or probable enough; similar:
+looks alike, but is not believed to be a copy; none: nothing of the kind."""
 
 # Natural logarithms by which odds change: by the least certain proof, by certainty beyond it, and
 # where no proof was found. Measured: docs/decisions/0009-proof.md.
@@ -38,9 +39,11 @@ _LEAST_CERTAINTY = 0.55
 _WHOLE = 0.97  # share of both pictures from which they are the same picture
 _SAME_PIXELS = 0.98  # share that agrees in pixels, likewise
 _SAME_COLOURS = 5.0  # mean difference in levels: JPEG 30 or half the size is 4, gray 6 or more
+_SAME_PATCH = 24.0  # levels by which a small patch may differ: JPEG 80 stays below, writing not
 _UPRIGHT = 0.5  # degrees, likewise
 _PLAIN_SIDE, _CELLS = 32, 8  # pixels and cells along a side at which structure is looked for
 _FLAT = 2.0  # standard deviation of gray levels below which a cell is empty
+_GRAINY = 8.0  # the same of all pixels, from which what is flat when reduced is not one colour
 _MIN_STRUCTURE = 0.05  # share of cells that must not be empty
 
 
@@ -61,6 +64,8 @@ class Match:
     """What the pictures have in common; None where that was not proven, or not tried."""
     verified: bool
     """Whether a proof was tried."""
+    same_bytes: bool = False
+    """Whether the two are the same file, byte for byte; from memory: the same pixels."""
     orientation: str = "upright"
     """How the query was turned or mirrored to be found."""
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -77,6 +82,7 @@ class Match:
             **name_fields("query", self.query),
             **name_fields("reference", self.reference),
             "verdict": self.verdict,
+            "same_bytes": self.same_bytes,
             "probability": self.probability,
             "score": round(self.score, 6),
             "similarity": round(self.similarity, 6),
@@ -101,7 +107,7 @@ def judge(
     ``probability`` is the calibrated one, before the proof: :func:`weigh` is applied here. A proof
     makes a pair a copy unless something else is likelier even then, as where one reference out of a
     million happens to share a little. A model without calibration calls a pair without proof a copy
-    from ``least_score`` on, if it is given.
+    from ``least_score`` on, if it is given; what reaches that is at least similar.
 
     Example:
         >>> judge(same_bytes=False, score=0.7, probability=0.97, overlap=None, verified=False)
@@ -109,7 +115,7 @@ def judge(
         >>> judge(same_bytes=False, score=0.7, probability=0.97, overlap=None, verified=True)
         'similar'
     """
-    if same_bytes or (overlap is not None and _is_whole(overlap)):
+    if same_bytes or (overlap is not None and what_differs(overlap) is None):
         return "exact"
     weighed = weigh(probability, overlap=overlap, verified=verified)
     if weighed is not None:
@@ -120,7 +126,26 @@ def judge(
         is_copy = True
     if is_copy:
         return "copy"
-    return "similar" if score > 0 or overlap is not None else "none"
+    is_listed = least_score is not None and score >= least_score
+    return "similar" if is_listed or score > 0 or overlap is not None else "none"
+
+
+def what_differs(overlap: Overlap) -> str | None:
+    """Return what tells two pictures apart although one lies in the other; None: they are one.
+
+    Small copies are compared: what is too small to be seen at 128 pixels is not seen here.
+    """
+    if overlap.flipped or abs(overlap.rotation) > _UPRIGHT:
+        return "one is turned or mirrored against the other"
+    if min(overlap.query_share, overlap.reference_share) < _WHOLE:
+        return "one shows more than the other"
+    if (
+        overlap.agreement < _SAME_PIXELS
+        or overlap.difference > _SAME_COLOURS
+        or overlap.alteration > _SAME_PATCH
+    ):
+        return "their pixels differ visibly"
+    return None
 
 
 def weigh(probability: float | None, *, overlap: Overlap | None, verified: bool) -> float | None:
@@ -180,19 +205,11 @@ def too_plain(image: UInt8[np.ndarray, "_ _ 3"]) -> str | None:
     size = (_PLAIN_SIDE, _PLAIN_SIDE)
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.float32)
     if float(small.std(axis=(0, 1)).max()) < _FLAT:
-        return "the picture is one colour"
+        grain = float(cv2.meanStdDev(image)[1].max())
+        plain = "one colour" if grain < _GRAINY else "fine grain or stripes, without structure"
+        return f"the picture is {plain}"
     side = _PLAIN_SIDE // _CELLS
     cells = small.reshape(_CELLS, side, _CELLS, side, 3).std(axis=(1, 3)).max(axis=2)
     if float((cells >= _FLAT).mean()) < _MIN_STRUCTURE:
         return "the picture has hardly any structure"
     return None
-
-
-def _is_whole(overlap: Overlap) -> bool:
-    return (
-        min(overlap.query_share, overlap.reference_share) >= _WHOLE
-        and overlap.agreement >= _SAME_PIXELS
-        and overlap.difference <= _SAME_COLOURS
-        and abs(overlap.rotation) <= _UPRIGHT
-        and not overlap.flipped
-    )

@@ -35,6 +35,8 @@ def test_says_why_a_copy_is_better(better: Candidate, reason: str) -> None:
 
 def test_asks_the_first_question_first() -> None:
     large = replace(PLAIN, width=81, n_bytes=1, path="a-long-path.jpg", modified_ns=9)
+    original = replace(PLAIN, taken=TAKEN)
+    assert best_copy([replace(PLAIN, n_bytes=10**6, modified_ns=0), original])[0] == 1
     rich = replace(PLAIN, n_bytes=10**6, taken=TAKEN, modified_ns=0, path="a")
     assert best_copy([rich, large])[0] == 1
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +13,8 @@ from vit4icd.dedup.cache import Cache
 from vit4icd.dedup.find import find_duplicates
 from vit4icd.dedup.result import Duplicates, Group
 from vit4icd.describer import OnnxDescriber, load_describer
-from vit4icd.errors import ConfigError, DataError
-from vit4icd.overlap import LocalFeatures, Overlap, find_overlap
+from vit4icd.errors import ConfigError, DataError, ImageError
+from vit4icd.images import read_image, write_image
 
 
 def _names(group: Group) -> list[str]:
@@ -36,6 +35,8 @@ def test_finds_copies_and_keeps_the_best(
     put("brook", folder / "brook.jpg")
     for name in ("clock", "fig", "dogs", "peaks", "wine"):
         put(name, folder / f"{name}.jpg")
+    for name in ("brook", "brook-coded"):
+        os.utime(folder / f"{name}.jpg", (1, 1))
     os.utime(folder / "cat.jpg", (0, 0))
     found = find_duplicates([folder], tmp_path / "cache", describer, n_threads=1)
     assert _groups(found) == [
@@ -91,26 +92,51 @@ def test_proves_pairs_if_asked(folder: Path, tmp_path: Path, describer: OnnxDesc
     assert json.loads(json.dumps(found.to_json()))["groups"][0]["members"][1]["match"]["overlap"]
 
 
-def test_takes_no_proof_whose_pixels_disagree(
+def test_warns_where_the_kept_one_was_altered(
+    folder: Path, tmp_path: Path, describer: OnnxDescriber
+) -> None:
+    """The defaced copy has as many pixels and is older: it is kept, but nothing goes for it."""
+    put("astronaut", folder / "astronaut.jpg")
+    image = read_image(photograph("astronaut"))
+    image[200:260, 100:160] = 0
+    write_image(folder / "defaced.jpg", image, suffix=".jpg", quality=95)
+    os.utime(folder / "defaced.jpg", (0, 0))
+    found = find_duplicates([folder], tmp_path / "cache", describer, verify=True, n_threads=1)
+    assert _groups(found) == [["defaced.jpg", "astronaut.jpg"]]
+    assert found.groups[0].spare[0].caution == "their pixels differ visibly"
+
+
+def test_does_not_take_what_could_not_be_tried_for_disproven(
     folder: Path, tmp_path: Path, describer: OnnxDescriber, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One thing photographed twice has the same corners and letters, but not the same pixels."""
     put("coffee", folder / "coffee.jpg")
     put("coffee", folder / "small.jpg", width=300)
 
-    def found_with(agreement: float) -> Duplicates:
-        def weaker(query: LocalFeatures, reference: LocalFeatures) -> Overlap | None:
-            overlap = find_overlap(query, reference)
-            return None if overlap is None else replace(overlap, agreement=agreement)
+    def gone(files: object) -> bytes:
+        raise ImageError("changed", "it changed after it was hashed")
 
-        monkeypatch.setattr("vit4icd.dedup.links.find_overlap", weaker)
-        return find_duplicates([folder], tmp_path / "cache", describer, verify=True, n_threads=1)
+    monkeypatch.setattr("vit4icd.dedup.links.read_content", gone)
+    found = find_duplicates([folder], tmp_path / "cache", describer, verify=True, n_threads=1)
+    match = found.groups[0].spare[0].match
+    assert match is not None
+    assert (match.verdict, match.overlap, match.verified) == ("copy", None, False)
 
-    for agreement, is_proven in ((0.9, True), (0.41, True), (0.39, False)):
-        (group,) = found_with(agreement).groups
-        match = group.spare[0].match
-        assert match is not None
-        assert (match.overlap is not None) == is_proven
+
+@pytest.mark.parametrize(("most", "is_cut"), [(1, True), (3, False), (4, False)])
+def test_says_that_pairs_were_cut_only_where_some_were(
+    folder: Path,
+    tmp_path: Path,
+    describer: OnnxDescriber,
+    monkeypatch: pytest.MonkeyPatch,
+    most: int,
+    is_cut: bool,
+) -> None:
+    for width in (300, 400, 500):  # three pairs
+        put("coffee", folder / f"{width}.jpg", width=width)
+    monkeypatch.setattr("vit4icd.dedup.links.MAX_PAIRS", most)
+    found = find_duplicates([folder], tmp_path / "cache", describer, n_threads=1)
+    assert found.is_cut == is_cut
+    assert len(found.groups[0].members) == (2 if is_cut else 3)
 
 
 def test_warns_where_the_kept_one_lacks_something(
@@ -255,7 +281,7 @@ def test_takes_a_score_where_the_model_has_no_calibration(tmp_path: Path) -> Non
     assert not found.groups
     (tmp_path / "photos" / "twin.jpg").write_bytes(path.read_bytes() + b"\0")
     found = find_duplicates([tmp_path / "photos"], tmp_path / "cache", model, threshold="0.99999")
-    assert _groups(found) == [["twin.jpg", "000.jpg"]]
+    assert _groups(found) == [["000.jpg", "twin.jpg"]]
     assert found.groups[0].spare[0].reason == "copy, score 1.00"
 
 
@@ -278,11 +304,14 @@ def test_links_members_that_are_no_pair_of_the_kept_one(tmp_path: Path) -> None:
     assert len(found["component"].groups) < len(clique.groups)
 
 
-def test_finds_nothing_in_an_empty_folder(
+def test_refuses_a_folder_without_pictures(
     folder: Path, tmp_path: Path, describer: OnnxDescriber
 ) -> None:
-    found = find_duplicates([folder], tmp_path / "cache", describer)
-    assert (found.n_files, found.groups) == (0, ())
+    with pytest.raises(DataError, match=r"there is no picture in .*photos"):
+        find_duplicates([folder], tmp_path / "cache", describer)
+    (folder / "bad.jpg").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"no picture that can be read in .*bad\.jpg: "):
+        find_duplicates([folder], tmp_path / "cache", describer)
     with pytest.raises(DataError, match="gone"):
         find_duplicates([folder / "gone"], tmp_path / "cache", describer)
 

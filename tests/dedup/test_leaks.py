@@ -94,9 +94,15 @@ def test_finds_nothing_between_strangers(tmp_path: Path, describer: OnnxDescribe
         (tmp_path / part).mkdir()
         for name in names:
             put(name, tmp_path / part / f"{name}.jpg")
-    for part in ("test", "none"):
-        leaks = find_leaks([tmp_path / "train"], [tmp_path / part], tmp_path / "cache", describer)
-        assert leaks.matches == ()
+    leaks = find_leaks([tmp_path / "train"], [tmp_path / "test"], tmp_path / "cache", describer)
+    assert leaks.matches == ()
+    train, none = tmp_path / "train", tmp_path / "none"
+    for sides in ((train, none), (none, train)):
+        with pytest.raises(DataError, match=r"there is no picture in .*none"):
+            find_leaks([sides[0]], [sides[1]], tmp_path / "cache", describer)
+    (none / "bad.jpg").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"no picture that can be read in .*none"):
+        find_leaks([none], [train], tmp_path / "cache", describer)
     with pytest.raises(DataError, match="gone"):
         find_leaks([tmp_path / "gone"], [tmp_path / "test"], tmp_path / "cache", describer)
 

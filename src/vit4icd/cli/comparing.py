@@ -10,6 +10,7 @@ from tyro.conf import Positional
 from vit4icd.cli.arguments import Flag, MaybeCount, MaybePath
 from vit4icd.cli.options import open_describer, require_outputs, settled
 from vit4icd.cli.terminal import say, shown
+from vit4icd.errors import ConfigError
 
 if TYPE_CHECKING:
     from vit4icd.matches import Match
@@ -44,6 +45,8 @@ def compare(
         quiet: No remarks.
     """
     require_outputs(out)
+    if out is not None and out.suffix.lower() not in (".jpg", ".jpeg", ".png"):
+        raise ConfigError(f"--out is a .jpg or .png, not {shown(str(out))}")
     options = settled(model, threads=threads)
     from vit4icd.compare import compare as compare_pictures
     from vit4icd.drawing import draw_match

@@ -23,6 +23,7 @@ _TYPES = {
     "query": pa.string(),
     "reference": pa.string(),
     "verdict": pa.string(),
+    "same_bytes": pa.bool_(),
     "probability": pa.float64(),
     "score": pa.float64(),
     "similarity": pa.float64(),

@@ -104,6 +104,9 @@ class Searching:
 
     def _prepared(self, pictures: Pictures, name: str, row: int) -> "Prepared[_Query]":
         source, preprocessing = pictures.read(row), self.describer.preprocessing
+        if not isinstance(source, bytes):
+            source = read_image(source, max_pixels=self.max_pixels)
+        sha256 = sha256_of(source, max_pixels=self.max_pixels)
         at_least = preprocessing.at_least
         if at_least is not None and self.regions:  # parts have half its sides
             at_least *= 2
@@ -119,7 +122,7 @@ class Searching:
         features = None
         if self.verify:
             features = features_of(source, image, max_pixels=self.max_pixels)
-        query = _Query(name=name, sha256=sha256_of(source), views=tuple(views), features=features)
+        query = _Query(name=name, sha256=sha256, views=tuple(views), features=features)
         return Prepared(np.stack(list(views.values())), query)
 
     def _answers(
@@ -295,6 +298,7 @@ def _match(
         ),
         overlap=overlap,
         verified=verified,
+        same_bytes=query.sha256 == record.sha256,
         orientation=candidate.orientation,
         metadata=record.metadata,
     )

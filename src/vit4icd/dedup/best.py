@@ -28,12 +28,12 @@ _WORTH: tuple[Worth, ...] = (
         lambda copy: copy.width * copy.height,
         lambda best, next_: f"most pixels: {_size(best)}, the next has {_size(next_)}",
     ),
+    (lambda copy: copy.taken is not None, lambda best, _: f"says when it was taken: {best.taken}"),
+    (lambda copy: -copy.modified_ns, lambda best, _: f"oldest file: {_day(best)}"),
     (
         lambda copy: copy.n_bytes,
         lambda best, next_: f"most bytes: {best.n_bytes:,}, the next has {next_.n_bytes:,}",
     ),
-    (lambda copy: copy.taken is not None, lambda best, _: f"says when it was taken: {best.taken}"),
-    (lambda copy: -copy.modified_ns, lambda best, _: f"oldest file: {_day(best)}"),
     (lambda copy: -len(copy.path), lambda *_: "shortest path"),
 )
 
@@ -41,8 +41,8 @@ _WORTH: tuple[Worth, ...] = (
 def best_copy(copies: Sequence[Candidate]) -> tuple[int, str]:
     """Return which copy to keep, and the reason.
 
-    Most pixels; then most bytes, which the least compressed has; then one that still says when it
-    was taken; then the oldest file; then the shortest path; then the first by name.
+    Most pixels; then one that still says when it was taken, as the camera's own file does; then the
+    oldest file; then most bytes; then the shortest path; then the first by name.
 
     Example:
         >>> small = Candidate(

@@ -18,7 +18,15 @@ from vit4icd.errors import DataError
 from vit4icd.storage import file_sha256, name_fields
 from vit4icd.stream import Skipped
 
-__all__ = ["Inventory", "PictureFile", "Progress", "Stamp", "stamp_of", "take_inventory"]
+__all__ = [
+    "Inventory",
+    "PictureFile",
+    "Progress",
+    "Stamp",
+    "no_picture",
+    "stamp_of",
+    "take_inventory",
+]
 
 _SETTLED_NS = 2_000_000_000  # after a change, while file systems may stamp another one alike
 
@@ -81,6 +89,16 @@ class Inventory:
     skipped: tuple[Skipped, ...] = ()
     n_symlinks: int = 0
 
+    def require_pictures(self, folders: Sequence[Path]) -> None:
+        """Refuse folders in which there is none, as where a disk is not there.
+
+        Raises:
+            DataError: there is no picture that can be read.
+        """
+        if any(_lies_in(file, folder) for file in self.files for folder in folders):
+            return
+        raise no_picture(folders, self.skipped)
+
     def by_content(self) -> dict[str, list[PictureFile]]:
         """Return the files of each content, by its hash, in the order of the files."""
         contents: dict[str, list[PictureFile]] = {}
@@ -126,6 +144,17 @@ def take_inventory(
     return Inventory(files=tuple(files), skipped=tuple(walk.skipped), n_symlinks=walk.n_symlinks)
 
 
+def no_picture(folders: Sequence[Path], skipped: Sequence[Skipped]) -> DataError:
+    """Return what to raise where there is no picture, or none that can be read."""
+    places = ", ".join(name_fields("path", str(folder))["path"] for folder in folders)
+    if not skipped:
+        return DataError(f"there is no picture in {places}")
+    name = name_fields("path", skipped[0].name)["path"]
+    return DataError(
+        f"there is no picture that can be read in {places}; {name}: {skipped[0].message}"
+    )
+
+
 def stamp_of(path: str | Path) -> Stamp | None:
     """Return the stamp of a regular file; None for a link or anything else; OSError if missing."""
     status = os.lstat(path)
@@ -138,6 +167,10 @@ def stamp_of(path: str | Path) -> Stamp | None:
         modified_ns=status.st_mtime_ns,
         changed_ns=status.st_ctime_ns,
     )
+
+
+def _lies_in(file: PictureFile, folder: Path) -> bool:
+    return any(Path(name).is_relative_to(folder) for name in file.names)
 
 
 @dataclass(slots=True)

@@ -8,14 +8,14 @@ import numpy as np
 
 from vit4icd.dedup.best import Candidate, best_copy
 from vit4icd.dedup.cache import Cache, Files, Look
-from vit4icd.dedup.files import PictureFile
+from vit4icd.dedup.files import PictureFile, no_picture
 from vit4icd.dedup.links import Finder, Links
 from vit4icd.dedup.result import Duplicates, Group, Member, same_bytes
 from vit4icd.describer import OnnxDescriber
 from vit4icd.groups import Strictness, group_pairs
 from vit4icd.headers import Header
 from vit4icd.images import MAX_PIXELS
-from vit4icd.matches import Match, probability_text
+from vit4icd.matches import Match, probability_text, what_differs
 from vit4icd.thresholds import Threshold
 from vit4icd.types import DescriptorSet, Pairs
 
@@ -49,7 +49,7 @@ def find_duplicates(
     describes nothing again.
 
     Raises:
-        DataError: an input does not exist.
+        DataError: an input does not exist, or there is no picture that can be read.
         ConfigError: a threshold that means nothing, or not with this model.
     """
     progress = progress or (lambda *_: None)
@@ -60,6 +60,8 @@ def find_duplicates(
         n_workers=n_threads,
         progress=lambda done, n, skipped: progress("reading", done, n, skipped),
     )
+    for folders in filter(None, (inputs, references)):
+        inventory.require_pictures(folders)
     contents = inventory.by_content()
     n_unread = len(inventory.skipped)
     descriptors, unreadable = cache.descriptors(
@@ -84,6 +86,8 @@ def find_duplicates(
     )
     links = finder.within(*_apart(descriptors, contents))
     grouped = _grouped(contents, links, strictness)
+    if not grouped and not len(descriptors):
+        raise no_picture(inputs, unreadable)
     shown = {name for names in grouped for name in names} - links.looks.keys()
     looks = {
         **links.looks,
@@ -177,7 +181,7 @@ class _Grouping:
             return replace(member, caution="it is no pair of the kept one")
         match, other = max(matches, key=lambda pair: (pair[0].overlap is not None, pair[0].score))
         member = self._member(file, False, _relation(match, file.path), match)
-        caution = _caution(_shares(match, file.path), self._header(file), self._header(other))
+        caution = _caution(match, file.path, self._header(file), self._header(other))
         return replace(member, caution=caution)
 
     def _match(self, file: PictureFile, kept: PictureFile) -> Match | None:
@@ -231,13 +235,12 @@ def _shares(match: Match, path: str) -> tuple[float, float] | None:
     return shares if match.query == path else shares[::-1]
 
 
-def _caution(
-    shares: tuple[float, float] | None, spare: Header | None, kept: Header | None
-) -> str | None:
-    if shares is None or spare is None or kept is None:
+def _caution(match: Match, path: str, spare: Header | None, kept: Header | None) -> str | None:
+    shares = _shares(match, path)
+    if match.overlap is None or shares is None or spare is None or kept is None:
         return None
     if shares[0] < _LEAST_SHARED:
         return "most of it is not in the kept one"
     if kept.n_pixels * shares[1] < _LEAST_SHARED * spare.n_pixels * shares[0]:
         return "the kept one shows it much smaller"
-    return None
+    return what_differs(match.overlap)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vit4icd.dedup.cache import Cache, Files
-from vit4icd.dedup.files import Inventory
+from vit4icd.dedup.files import Inventory, no_picture
 from vit4icd.dedup.find import Progress
 from vit4icd.dedup.links import Finder
 from vit4icd.dedup.result import same_bytes
@@ -84,7 +84,7 @@ def find_leaks(
     without. What was learnt of the pictures stays in ``cache_folder``.
 
     Raises:
-        DataError: an input does not exist.
+        DataError: an input does not exist, or there is no picture in one that can be read.
         ConfigError: a threshold that means nothing, or not with this model.
     """
     told = progress or (lambda *_: None)
@@ -95,6 +95,8 @@ def find_leaks(
         )
         for folders in (train, test)
     )
+    training.require_pictures(train)
+    testing.require_pictures(test)
     n_found = len(training.files)
     if _is_nested(train, test):
         training = _without(training, testing)
@@ -119,6 +121,9 @@ def find_leaks(
     )
     new = [row for row, name in enumerate(descriptors.ids) if name not in known]
     old = [row for row, name in enumerate(descriptors.ids) if name in known]
+    for side, folders in ((known, train), (asked, test)):
+        if side and side.keys().isdisjoint((*descriptors.ids, *(known.keys() & asked.keys()))):
+            raise no_picture(folders, unreadable)
     links = finder.between(descriptors.only(new), descriptors.only(old), k=_NEAREST)
     return Leaks(
         matches=tuple(_named(asked, known, links.matches)),

@@ -30,7 +30,6 @@ MAX_PAIRS = 1_000_000
 """Pairs that are judged at most; of more, the best."""
 
 _WORTH_A_PROOF = 0.01  # probability from which "auto" has a pair proven
-_LEAST_AGREEMENT = 0.4  # of the common part's pixels: things photographed twice agree in less
 _FEATURES_HELD = 512  # pictures whose local features are held: 31 kB each
 _DETAIL = 512  # pixels of the short side that local features need
 
@@ -72,18 +71,22 @@ class Finder:
             candidates,
             threshold=threshold,
             bias=-levels,
-            max_pairs=MAX_PAIRS,
+            max_pairs=MAX_PAIRS + 1,  # one more tells that there are more
             n_threads=self.n_threads,
             progress=self._told("comparing"),
         )
         level = dict(zip(candidates.ids, levels.tolist(), strict=True))
         across = self._across(candidates, levels, references, threshold)
+        is_cut = len(across) > MAX_PAIRS
         level |= self._levels_of(references, set(across.references))
         higher = [max(level[query], level[reference]) for query, reference in _names(across)]
         across = replace(across, scores=across.scores + [level[q] for q in across.queries] - higher)
         pairs = _joined(inside, _picked(across, np.flatnonzero(across.scores >= threshold)))
+        is_cut |= len(pairs) > MAX_PAIRS
+        pairs = _best(pairs)
         taken_off = [max(level[query], level[reference]) for query, reference in _names(pairs)]
-        return self._judged(pairs, np.array(taken_off), threshold, n_others)
+        links = self._judged(pairs, np.array(taken_off), threshold, n_others)
+        return replace(links, is_cut=is_cut)
 
     def between(self, queries: DescriptorSet, references: DescriptorSet, *, k: int) -> Links:
         """Return the links of each query to its ``k`` best references, as a search would."""
@@ -141,7 +144,7 @@ class Finder:
         return best_pairs(
             candidates,
             references,
-            max_pairs=MAX_PAIRS,
+            max_pairs=MAX_PAIRS + 1,
             threshold=threshold,
             bias=-levels,
             n_threads=self.n_threads,
@@ -151,7 +154,6 @@ class Finder:
         self, pairs: Pairs, taken_off: np.ndarray, threshold: float, n_references: int
     ) -> Links:
         """Leave out what is too plain or gone, prove if asked, and say what each pair is."""
-        is_cut = len(pairs) >= MAX_PAIRS
         names = dict.fromkeys([*pairs.queries, *pairs.references])
         looks = self.cache.looks(
             {name: self.contents[name] for name in names},
@@ -161,16 +163,16 @@ class Finder:
         sound = {name for name, look in looks.items() if look.plain is None}
         rows = [row for row, pair in enumerate(_names(pairs)) if sound.issuperset(pair)]
         pairs, taken_off = _picked(pairs, rows), taken_off[rows]
-        overlaps = self._proofs(pairs) if self.verify else [None] * len(pairs)
+        proofs = self._proofs(pairs) if self.verify else [_Proof()] * len(pairs)
         calibration = self.describer.calibration
         probabilities: Sequence[float | None] = [None] * len(pairs)
         if calibration is not None:
             told = calibration.probability(pairs.scores, n_references=n_references)
             probabilities = told.tolist()
         matches = [
-            self._match(*pair, score, score + off, probability, overlap, threshold)
-            for pair, score, off, probability, overlap in zip(
-                _names(pairs), pairs.scores.tolist(), taken_off.tolist(), probabilities, overlaps,
+            self._match(*pair, score, score + off, probability, proof, threshold)
+            for pair, score, off, probability, proof in zip(
+                _names(pairs), pairs.scores.tolist(), taken_off.tolist(), probabilities, proofs,
                 strict=True,
             )
         ]  # fmt: skip
@@ -179,7 +181,6 @@ class Finder:
             looks=looks,
             threshold=threshold,
             skipped=tuple(self._unjudged(names, looks)),
-            is_cut=is_cut,
         )
 
     def _match(
@@ -189,7 +190,7 @@ class Finder:
         score: float,
         similarity: float,
         probability: float | None,
-        overlap: Overlap | None,
+        proof: "_Proof",
         threshold: float,
     ) -> Match:
         return Match(
@@ -197,21 +198,21 @@ class Finder:
             reference=reference,
             similarity=similarity,
             score=score,
-            probability=weigh(probability, overlap=overlap, verified=self.verify),
+            probability=weigh(probability, overlap=proof.overlap, verified=proof.is_tried),
             verdict=judge(
                 same_bytes=False,
                 score=score,
                 probability=probability,
-                overlap=overlap,
-                verified=self.verify,
+                overlap=proof.overlap,
+                verified=proof.is_tried,
                 least_score=threshold,
             ),
-            overlap=overlap,
-            verified=self.verify,
+            overlap=proof.overlap,
+            verified=proof.is_tried,
         )
 
-    def _proofs(self, pairs: Pairs) -> list[Overlap | None]:
-        """Return what the pictures of each pair have in common, where that can be proven."""
+    def _proofs(self, pairs: Pairs) -> list["_Proof"]:
+        """Try to prove each pair; what cannot be read any more is not tried."""
 
         @lru_cache(maxsize=_FEATURES_HELD)
         def features(name: str) -> LocalFeatures:
@@ -219,20 +220,18 @@ class Finder:
             image = read_image(data, max_pixels=self.max_pixels, at_least=_DETAIL)
             return local_features(image)
 
-        def proof(pair: tuple[str, str]) -> Overlap | None:
+        def proof(pair: tuple[str, str]) -> _Proof:
             try:
-                overlap = find_overlap(features(pair[0]), features(pair[1]))
+                return _Proof(find_overlap(features(pair[0]), features(pair[1])), is_tried=True)
             except ImageError:
-                return None
-            is_proof = overlap is not None and overlap.agreement >= _LEAST_AGREEMENT
-            return overlap if is_proof else None
+                return _Proof()
 
-        tell, overlaps = self._told("proving"), []
-        for overlap in in_order(proof, _names(pairs), n_workers=self.n_threads):
-            overlaps.append(overlap)
+        tell, proofs = self._told("proving"), []
+        for found in in_order(proof, _names(pairs), n_workers=self.n_threads):
+            proofs.append(found)
             if tell is not None:
-                tell(len(overlaps), len(pairs))
-        return overlaps
+                tell(len(proofs), len(pairs))
+        return proofs
 
     def _unjudged(self, names: Iterable[str], looks: Mapping[str, Look]) -> Iterable[Skipped]:
         for name in names:
@@ -249,6 +248,21 @@ class Finder:
     def _told(self, what: str) -> Callable[[int, int], None] | None:
         progress = self.progress
         return None if progress is None else lambda done, n: progress(what, done, n)
+
+
+@dataclass(frozen=True, slots=True)
+class _Proof:
+    """What two pictures have in common, and whether that was looked for."""
+
+    overlap: Overlap | None = None
+    is_tried: bool = False
+
+
+def _best(pairs: Pairs) -> Pairs:
+    """Return the pairs in their order, of too many the best."""
+    if len(pairs) <= MAX_PAIRS:
+        return pairs
+    return _picked(pairs, np.sort(np.argsort(-pairs.scores, kind="stable")[:MAX_PAIRS]))
 
 
 def _names(pairs: Pairs) -> list[tuple[str, str]]:

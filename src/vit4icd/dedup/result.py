@@ -128,4 +128,5 @@ def same_bytes(query: str, reference: str) -> Match:
         verdict="exact",
         overlap=None,
         verified=False,
+        same_bytes=True,
     )

@@ -17,6 +17,7 @@ _GRAIN = 3.0  # standard deviation of gray levels from which a window shows some
 _ALIKE = 0.6  # correlation of two windows from which they show the same
 _FINEST = 0.7  # a picture reduced by less than this is smoothed first
 _MIN_PIXELS = 64  # that must show something
+_PATCH = 5  # pixels of the side of what is seen to be altered: edges that moved a little cancel out
 
 Pixels = UInt8[np.ndarray, "_ _ 3"]
 Gray = Float32[np.ndarray, "height width"]
@@ -32,6 +33,8 @@ class Agreement:
     """Of the whole common part, the share that shows the same."""
     difference: float
     """Mean absolute difference of the colours, in levels of 255."""
+    alteration: float
+    """The same of the patch of 5 x 5 pixels that differs most, by its mean colour."""
 
 
 def measure_agreement(
@@ -48,12 +51,14 @@ def measure_agreement(
     alike, spread, covered = _correlations(left, right, inside)
     telling = (inside > 0) & (covered > 0.5) & (spread > _GRAIN)
     if telling.sum() < _MIN_PIXELS:
-        return Agreement(share=0.0, support=0.0, difference=255.0)
+        return Agreement(share=0.0, support=0.0, difference=255.0, alteration=255.0)
+    change = np.where(inside[..., None] > 0, fixed - moved, 0)
     same = float((alike[telling] > _ALIKE).sum())
     return Agreement(
         share=same / float(telling.sum()),
         support=same / float(inside.sum()),
-        difference=float(np.abs(fixed - moved)[inside > 0].mean()),
+        difference=float(np.abs(change)[inside > 0].mean()),
+        alteration=float(np.abs(cv2.blur(change, (_PATCH, _PATCH))).max()),
     )
 
 

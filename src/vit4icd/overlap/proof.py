@@ -22,6 +22,7 @@ _MIN_SEEDS = 5  # distinctive matches that a guess at the geometry must rest on
 _CELL = 6.0  # working pixels: matches that share such a cell count once
 _MAX_STRETCH = 8.0  # of one direction against the other, of the nearest end against the farthest
 _WHOLE = 0.95  # share of both pictures from which they are laid on each other whole
+_UPRIGHT = 0.5  # degrees, likewise: colours are compared so, for features place them less well
 _SMALLEST = 0.01  # share of either picture that can be the common part
 _CERTAIN = 0.8  # certainty from which no other geometry is tried
 
@@ -77,6 +78,8 @@ class Overlap:
     """Share that is seen to be the same, of the picture of which the common part is more."""
     difference: float
     """Mean absolute difference of the common part's colours, in levels of 255."""
+    alteration: float
+    """The same of the small patch that differs most: what was drawn, written or wiped out there."""
     query_polygon: Polygon
     reference_polygon: Polygon
     query_share: float
@@ -119,6 +122,7 @@ class Overlap:
             "support": round(self.support, 4),
             "matches": self.n_matches,
             "difference": round(self.difference, 2),
+            "alteration": round(self.alteration, 2),
             "query_share": round(self.query_share, 4),
             "reference_share": round(self.reference_share, 4),
             "query_polygon": self.query_polygon.round(4).tolist(),
@@ -281,13 +285,17 @@ def _measured(
     )
     unit = np.diag([*(1 / sizes[0]), 1]) @ matrix @ np.diag([*sizes[1], 1])
     agreement = measure_agreement(query.pixels, reference.pixels, unit)
+    laid = agreement
+    if min(shares) >= _WHOLE and not flipped and abs(rotation) <= _UPRIGHT:
+        laid = measure_agreement(query.pixels, reference.pixels, np.eye(3))
     to_pixels = (query.width / sizes[0][0]) / (reference.width / sizes[1][0])
     return Overlap(
         agreement=agreement.share,
         consensus=_consensus(proposal),
         n_matches=len(proposal.matches),
         support=agreement.support * max(shares),
-        difference=agreement.difference,
+        difference=laid.difference,
+        alteration=laid.alteration,
         query_polygon=(query_polygon / sizes[0]).clip(0, 1),
         reference_polygon=(reference_polygon / sizes[1]).clip(0, 1),
         query_share=shares[0],

@@ -91,6 +91,9 @@ class MatchBody(BaseModel):
     reference: str
     reference_base64: str | None = None
     verdict: Verdict
+    same_bytes: bool = Field(
+        default=False, description="Whether both are the same file, byte for byte."
+    )
     probability: float | None
     score: float
     similarity: float

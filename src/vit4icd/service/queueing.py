@@ -106,6 +106,7 @@ def _match(shelf: Shelf, first: Record, other: Record, link: Link, groups: Group
         ),
         overlap=None,
         verified=False,
+        same_bytes=first.sha256 == other.sha256,
         metadata=other.metadata,
     )
 
