@@ -104,6 +104,12 @@ def test_believes_a_high_probability_where_no_proof_was_tried() -> None:
     assert _judged(0.95, verified=True) == "similar"
 
 
+def test_calls_none_only_what_is_improbable() -> None:
+    shared = {"same_bytes": False, "score": -0.1, "overlap": None, "verified": True}
+    assert judge(probability=0.9, **shared) == "similar"  # type: ignore[arg-type]
+    assert judge(probability=0.3, **shared) == "none"  # type: ignore[arg-type]
+
+
 def test_goes_by_the_score_without_a_calibration() -> None:
     shared = {"same_bytes": False, "probability": None, "overlap": None, "least_score": 0.5}
     assert judge(score=0.6, verified=False, **shared) == "copy"  # type: ignore[arg-type]

@@ -27,6 +27,7 @@ __all__ = [
 COPY_PROBABILITY = 0.9
 """Probability from which a pair is called a copy without proof."""
 _PROVEN_PROBABILITY = 0.5  # likewise, with a proof
+_POSSIBLE = 0.1  # the probability from which a pair is at least called similar
 
 Verdict = Literal["exact", "copy", "similar", "none"]
 """exact: the same bytes, or the same picture whole; copy: proven, or probable enough; similar:
@@ -127,7 +128,9 @@ def judge(
     if is_copy:
         return "copy"
     is_listed = least_score is not None and score >= least_score
-    return "similar" if is_listed or score > 0 or overlap is not None else "none"
+    is_possible = weighed is not None and weighed >= _POSSIBLE
+    is_alike = is_listed or is_possible or score > 0 or overlap is not None
+    return "similar" if is_alike else "none"
 
 
 def what_differs(overlap: Overlap) -> str | None:
