@@ -9,7 +9,7 @@ from vit4icd.collection.scale import Scale
 from vit4icd.describer import OnnxDescriber, load_describer
 from vit4icd.errors import ImageError
 from vit4icd.images import MAX_PIXELS, Source, read_bytes, read_image
-from vit4icd.matches import Match, judge, too_plain, weigh
+from vit4icd.matches import Match, too_plain
 from vit4icd.overlap import OverlapConfig, find_overlap, local_features
 from vit4icd.storage import name_fields
 
@@ -51,26 +51,16 @@ def compare(
     vectors = describer.describe_images(images)
     similarity = float(vectors[0] @ vectors[1])
     score = similarity + float(scale.bias(vectors[:1])[0])
-    probability = scale.probability(score)
-    overlap = find_overlap(local_features(images[0]), local_features(images[1]), config)
-    verdict = judge(
-        same_bytes=same_bytes,
-        score=score,
-        probability=probability,
-        overlap=overlap,
-        verified=True,
-        least_score=scale.threshold("auto") if _tells(describer) else None,
-    )
-    return Match(
-        query=names[0],
-        reference=names[1],
+    return Match.judged(
+        names[0],
+        names[1],
         similarity=similarity,
         score=score,
-        probability=weigh(probability, overlap=overlap, verified=True),
-        verdict=verdict,
-        overlap=overlap,
+        probability=scale.probability(score),
+        overlap=find_overlap(local_features(images[0]), local_features(images[1]), config),
         verified=True,
         same_bytes=same_bytes,
+        least_score=scale.threshold("auto") if _tells(describer) else None,
     )
 
 

@@ -72,6 +72,45 @@ class Match:
     metadata: Mapping[str, str] = field(default_factory=dict)
     """What is stored beside the reference."""
 
+    @classmethod
+    def judged(
+        cls,
+        query: str,
+        reference: str,
+        *,
+        similarity: float,
+        score: float,
+        probability: float | None,
+        overlap: Overlap | None,
+        verified: bool,
+        same_bytes: bool = False,
+        least_score: float | None = None,
+        orientation: str = "upright",
+        metadata: Mapping[str, str] | None = None,
+    ) -> "Match":
+        """Return a pair with its verdict; ``probability`` is that of before the proof."""
+        verdict = judge(
+            same_bytes=same_bytes,
+            score=score,
+            probability=probability,
+            overlap=overlap,
+            verified=verified,
+            least_score=least_score,
+        )
+        return cls(
+            query=query,
+            reference=reference,
+            similarity=similarity,
+            score=score,
+            probability=weigh(probability, overlap=overlap, verified=verified),
+            verdict=verdict,
+            overlap=overlap,
+            verified=verified,
+            same_bytes=same_bytes,
+            orientation=orientation,
+            metadata={} if metadata is None else metadata,
+        )
+
     @property
     def is_copy(self) -> bool:
         """Whether the verdict is exact or copy."""

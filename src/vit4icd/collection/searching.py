@@ -17,7 +17,7 @@ from vit4icd.collection.views import n_views, views_of
 from vit4icd.describer import OnnxDescriber
 from vit4icd.errors import ConfigError, ImageError
 from vit4icd.images import prepare, read_image
-from vit4icd.matches import Match, judge, rank_key, too_plain, weigh
+from vit4icd.matches import Match, rank_key, too_plain
 from vit4icd.overlap import LocalFeatures, Overlap, features_of, find_overlap
 from vit4icd.storage import name_fields
 from vit4icd.stream import Described, Prepared, Skipped, described
@@ -280,25 +280,16 @@ def _match(
     scale: Scale,
     threshold: float,
 ) -> Match:
-    overlap, verified = proofs.get(record.id), record.id in proofs
-    probability = scale.probability(candidate.score)
-    return Match(
-        query=query.name,
-        reference=candidate.reference,
+    return Match.judged(
+        query.name,
+        candidate.reference,
         similarity=candidate.similarity,
         score=candidate.score,
-        probability=weigh(probability, overlap=overlap, verified=verified),
-        verdict=judge(
-            same_bytes=query.sha256 == record.sha256,
-            score=candidate.score,
-            probability=probability,
-            overlap=overlap,
-            verified=verified,
-            least_score=threshold,
-        ),
-        overlap=overlap,
-        verified=verified,
+        probability=scale.probability(candidate.score),
+        overlap=proofs.get(record.id),
+        verified=record.id in proofs,
         same_bytes=query.sha256 == record.sha256,
+        least_score=threshold,
         orientation=candidate.orientation,
         metadata=record.metadata,
     )

@@ -16,7 +16,7 @@ from vit4icd.dedup.pool import in_order
 from vit4icd.describer import OnnxDescriber
 from vit4icd.errors import ImageError
 from vit4icd.images import MAX_PIXELS, read_image
-from vit4icd.matches import COPY_PROBABILITY, Match, judge, weigh
+from vit4icd.matches import COPY_PROBABILITY, Match
 from vit4icd.overlap import LocalFeatures, Overlap, find_overlap, local_features
 from vit4icd.scores import ScoreNormalisation, normalise
 from vit4icd.search import best_pairs, self_pairs
@@ -193,22 +193,15 @@ class Finder:
         proof: "_Proof",
         threshold: float,
     ) -> Match:
-        return Match(
-            query=query,
-            reference=reference,
+        return Match.judged(
+            query,
+            reference,
             similarity=similarity,
             score=score,
-            probability=weigh(probability, overlap=proof.overlap, verified=proof.is_tried),
-            verdict=judge(
-                same_bytes=False,
-                score=score,
-                probability=probability,
-                overlap=proof.overlap,
-                verified=proof.is_tried,
-                least_score=threshold,
-            ),
+            probability=probability,
             overlap=proof.overlap,
             verified=proof.is_tried,
+            least_score=threshold,
         )
 
     def _proofs(self, pairs: Pairs) -> list["_Proof"]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from vit4icd.collection import Record
-from vit4icd.matches import Match, judge
+from vit4icd.matches import Match
 from vit4icd.service.answers import QueryBody, image_body, match_body
 from vit4icd.service.decisions import Decisions, pair_of
 from vit4icd.service.duplicates import Groups, Link
@@ -90,23 +90,16 @@ def _match(shelf: Shelf, first: Record, other: Record, link: Link, groups: Group
     if calibration is not None:
         n_others = max(1, groups.n_images - 1)
         probability = float(calibration.probability(link.score, n_references=n_others))
-    return Match(
-        query=first.id,
-        reference=other.id,
+    return Match.judged(
+        first.id,
+        other.id,
         similarity=link.similarity,
         score=link.score,
         probability=probability,
-        verdict=judge(
-            same_bytes=first.sha256 == other.sha256,
-            score=link.score,
-            probability=probability,
-            overlap=None,
-            verified=False,
-            least_score=groups.threshold,
-        ),
         overlap=None,
         verified=False,
         same_bytes=first.sha256 == other.sha256,
+        least_score=groups.threshold,
         metadata=other.metadata,
     )
 
