@@ -1,12 +1,35 @@
-"""What the benchmarks share: CPU seconds, memory, a results file, and a plain table."""
+"""What the benchmarks share: photographs, CPU seconds, memory, a results file, a plain table."""
 
 import json
 import platform
 import time
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
+
+from vit4icd.images import read_image, resize, write_image
+
 RESULTS = Path(__file__).parent / "results"
+WIDTH, HEIGHT, QUALITY = 683, 512, 88
+
+
+def photographs(folder: Path, n_pictures: int) -> list[Path]:
+    """Write different cuts of the packaged photographs as JPEGs of one size; return their paths."""
+    folder.mkdir(exist_ok=True)
+    cut_rng, paths = np.random.default_rng(0), list[Path]()
+    originals = sorted(Path(str(files("vit4icd.demo") / "photographs")).glob("*.jpg"))
+    images = [read_image(path) for path in originals]
+    for number in range(n_pictures):
+        image = images[number % len(images)]
+        share = cut_rng.uniform(0.6, 1.0, 2)
+        top, left = (cut_rng.uniform(0, 1 - share) * image.shape[:2]).astype(int)
+        height, width = (share * image.shape[:2]).astype(int)
+        cut = np.ascontiguousarray(image[top : top + height, left : left + width])
+        paths.append(folder / f"{number:04d}.jpg")
+        write_image(paths[-1], resize(cut, WIDTH, HEIGHT), suffix=".jpg", quality=QUALITY)
+    return paths
 
 
 def cpu_seconds(work: Callable[[], object], *, repeats: int = 3) -> float:

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common import cpu_seconds, report, wall_seconds
+from benchmarks.common import HEIGHT, WIDTH, cpu_seconds, photographs, report, wall_seconds
 from vit4icd.describer import load_describer
 from vit4icd.extract import describe
-from vit4icd.images import prepare, read_image, resize, write_image
+from vit4icd.images import prepare, read_image
 
-N_PICTURES, N_THREADS, WIDTH, HEIGHT = 576, 2, 683, 512
+N_PICTURES, N_THREADS = 576, 2
 
 
 def main() -> None:
@@ -18,13 +18,7 @@ def main() -> None:
     describer = load_describer(n_threads=N_THREADS)
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
-        rng = np.random.default_rng(0)
-        for number in range(N_PICTURES):
-            small = rng.integers(0, 255, (48, 64, 3)).astype(np.uint8)
-            write_image(
-                here / f"{number:03d}.jpg", resize(small, WIDTH, HEIGHT), suffix=".jpg", quality=88
-            )
-        paths = sorted(here.glob("*.jpg"))
+        paths = photographs(here, N_PICTURES)
         preprocessing = describer.preprocessing
         pixels = np.stack(
             [

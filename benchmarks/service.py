@@ -22,12 +22,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common import report
+from benchmarks.common import HEIGHT, WIDTH, photographs, report
 from vit4icd.collection import Collection
 from vit4icd.describer import OnnxDescriber, load_describer
-from vit4icd.images import prepare, read_image, resize, write_image
+from vit4icd.images import prepare, read_image
 
-N_REFERENCES, N_CLIENTS, WIDTH, HEIGHT = 256, 64, 683, 512
+N_REFERENCES, N_CLIENTS = 256, 64
 KIND = {"Content-Type": "image/jpeg"}
 
 
@@ -37,7 +37,7 @@ def main() -> None:
     describer = load_describer(n_threads=options.threads)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        pictures = _pictures(folder / "pictures", N_REFERENCES)
+        pictures = photographs(folder / "pictures", N_REFERENCES)
         collection = Collection.create(folder / "mine", describer=describer)
         collection.add(pictures, id_from="name", features=False)
         queries = [path.read_bytes() for path in pictures]
@@ -89,20 +89,6 @@ def _options() -> argparse.Namespace:
     options = parser.parse_args()
     options.searches, options.cycles = min(options.searches, 20_000), min(options.cycles, 20_000)
     return options
-
-
-def _pictures(folder: Path, n_pictures: int) -> list[Path]:
-    """Write smooth random pictures with some grain, which take about as long as photographs."""
-    folder.mkdir()
-    picture_rng = np.random.default_rng(0)
-    paths = []
-    for number in range(n_pictures):
-        small = picture_rng.integers(0, 255, (12, 16, 3)).astype(np.uint8)
-        grain = picture_rng.integers(0, 24, (HEIGHT, WIDTH, 1)).astype(np.uint8)
-        picture = resize(small, WIDTH, HEIGHT) // 2 + grain
-        paths.append(folder / f"{number:04d}.jpg")
-        write_image(paths[-1], picture, suffix=".jpg")
-    return paths
 
 
 @dataclass(frozen=True, slots=True)

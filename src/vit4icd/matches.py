@@ -7,7 +7,7 @@ from typing import Literal
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 
 from vit4icd.overlap import Overlap
 from vit4icd.storage import name_fields
@@ -246,12 +246,20 @@ def too_plain(image: UInt8[np.ndarray, "_ _ 3"]) -> str | None:
     """
     size = (_PLAIN_SIDE, _PLAIN_SIDE)
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.float32)
-    if float(small.std(axis=(0, 1)).max()) < _FLAT:
+    if float(cv2.meanStdDev(small)[1].max()) < _FLAT:
         grain = float(cv2.meanStdDev(image)[1].max())
         plain = "one colour" if grain < _GRAINY else "fine grain or stripes, without structure"
         return f"the picture is {plain}"
-    side = _PLAIN_SIDE // _CELLS
-    cells = small.reshape(_CELLS, side, _CELLS, side, 3).std(axis=(1, 3)).max(axis=2)
-    if float((cells >= _FLAT).mean()) < _MIN_STRUCTURE:
+    variances = _cell_means(small**2) - _cell_means(small) ** 2
+    if float((variances.max(axis=2) >= _FLAT**2).mean()) < _MIN_STRUCTURE:
         return "the picture has hardly any structure"
     return None
+
+
+def _cell_means(
+    small: Float32[np.ndarray, "side side 3"],
+) -> Float32[np.ndarray, "cell cell 3"]:
+    means: Float32[np.ndarray, "cell cell 3"] = cv2.resize(
+        small, (_CELLS, _CELLS), interpolation=cv2.INTER_AREA
+    )
+    return means
