@@ -102,6 +102,16 @@ def test_prepares_pictures_for_official_weights_as_the_official_extraction(tmp_p
     assert read_model_card(tmp_path / "start").preprocessing == replace(wanted, colour="colour")
 
 
+def test_reads_what_a_stage_left_of_a_vit_that_pools_its_patches(tmp_path: Path) -> None:
+    model = build(Architecture(name="vit_test", image_size=32, dim=8, pooling="patches"))
+    state = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    imported = import_weights(_save(tmp_path / "averaged.pt", state))
+    assert imported.architecture == model.architecture
+    other = build(model.architecture)
+    load_backbone(other, imported)
+    torch.testing.assert_close(other.projection.weight, model.projection.weight)
+
+
 def test_names_missing_extra_and_misshapen_keys(stage_3: State, tmp_path: Path) -> None:
     state = dict(stage_3)
     del state["module.base.0.blocks.7.norm1.bias"]

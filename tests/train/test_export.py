@@ -34,6 +34,21 @@ def test_describes_as_torch_does(name: BackboneName, half: bool, tmp_path: Path)
     assert (ours * theirs).sum(axis=1).min() > 1 - 1e-4
 
 
+def test_describes_by_patches_as_torch_does(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    architecture = Architecture(name="vit_test", image_size=32, dim=16, pooling="patches")
+    folder = tmp_path / "model"
+    export(build(architecture), PREPROCESSING, folder, provenance="test", licence="Apache-2.0")
+    pixels = np.random.default_rng(0).standard_normal((3, 3, 32, 32)).astype(np.float32)
+    model = load_model(folder)
+    assert model.architecture.pooling == "patches"
+    with torch.no_grad():
+        theirs = model.describe(torch.from_numpy(pixels)).numpy()
+    assert (load_describer(folder, n_threads=1).describe(pixels) * theirs).sum(
+        axis=1
+    ).min() > 0.9999
+
+
 def test_halves_the_file_in_half_precision(tmp_path: Path) -> None:
     full = _export(tmp_path / "full", "efficientnet_lite0") / "model.onnx"
     half = _export(tmp_path / "half", "efficientnet_lite0", half=True) / "model.onnx"

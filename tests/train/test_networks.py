@@ -70,6 +70,44 @@ def test_resizes_positions_to_any_size() -> None:
     torch.testing.assert_close(resize_position(flat, 49), torch.full((1, 50, 3), 2.0))
 
 
+def test_pools_the_patches_of_a_vit_by_sign_and_not_its_class_token() -> None:
+    architecture = Architecture(name="vit_test", image_size=32, dim=8, pooling="patches")
+    model = build(architecture).eval()
+    with torch.no_grad():
+        maps = model.backbone(torch.randn(2, 3, 32, 32))
+        wide = model.pool(maps)
+    assert maps.shape == (2, 48, 2, 2)
+    assert wide.shape == (2, model.wide_dim) == (2, 96)
+    patches = maps.flatten(2)
+    expected = torch.cat([patches.clamp(min=0), (-patches).clamp(min=0)], dim=1)
+    torch.testing.assert_close(wide, expected.pow(3).mean(2).pow(1 / 3), rtol=0, atol=1e-4)
+
+
+def test_places_patches_as_the_picture_has_them() -> None:
+    vit = VisionTransformer(image_size=48, dim=48, depth=1, n_heads=3, patches=True).eval()
+    plain = torch.zeros(1, 3, 48, 48)
+    marked = plain.clone()
+    marked[..., :16, 32:] = 5.0  # the top right patch
+    with torch.no_grad():
+        change = (vit(marked) - vit(plain)).norm(dim=1)[0]
+    assert change.argmax() == 2
+
+
+def test_trains_none_of_the_frozen_blocks_and_all_of_the_others() -> None:
+    architecture = Architecture(name="vit_test", image_size=32, dim=8, n_frozen=2)
+    model = build(architecture)
+    model(torch.randn(2, 3, 32, 32))[1].sum().backward()
+    trained = {
+        name for name, weight in model.backbone.named_parameters() if weight.grad is not None
+    }
+    frozen = {name for name, _ in model.backbone.named_parameters()} - trained
+    assert {name.split(".")[0] for name in frozen} == {
+        "patch_embed", "pos_embed", "cls_token", "blocks",
+    }  # fmt: skip
+    assert {name.split(".")[1] for name in frozen if name.startswith("blocks")} == {"0", "1"}
+    assert {name.split(".")[1] for name in trained if name.startswith("blocks")} == {"2"}
+
+
 @pytest.mark.parametrize("side", [64, 144, 150, 161])
 def test_pads_as_tensorflow_does(side: int) -> None:
     network = EfficientNetLite0().eval()
@@ -92,6 +130,10 @@ def test_holds_the_biases_of_the_cnn_necks_at_zero() -> None:
 def test_refuses_sizes_and_names_it_does_not_know() -> None:
     with pytest.raises(ConfigError, match="multiple of 16"):
         Architecture(name="vit_tiny", image_size=100)
+    with pytest.raises(ConfigError, match="no pooling 'patches'"):
+        Architecture(name="resnet50", pooling="patches")
+    with pytest.raises(ConfigError, match="3 blocks to freeze, not 4"):
+        Architecture(name="vit_test", n_frozen=4)
     with pytest.raises(FormatError, match="colour"):
         Architecture.from_json({"name": "vit_tiny", "colour": 1})
     architecture = Architecture(name="vit_tiny", dim=7)

@@ -170,6 +170,8 @@ def _read_learner(state: State) -> ImportedWeights:
     model = {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
     dim = len(model["projection.weight"])
     architecture = replace(_architecture(model, "backbone."), dim=dim)
+    if "pool.p" in model and "backbone.pos_embed" in model:
+        architecture = replace(architecture, pooling="patches")
     return ImportedWeights(
         kind="stage of a run", architecture=architecture, state=model, complete=True
     )

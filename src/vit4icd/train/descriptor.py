@@ -41,7 +41,8 @@ class Architecture:
     """What a descriptor model is made of, enough to build it.
 
     Raises:
-        ConfigError: an unknown backbone, or an image size that its patches do not divide.
+        ConfigError: an unknown backbone, an image size that its patches do not divide, or a ViT's
+            choice that a CNN does not have.
     """
 
     name: BackboneName
@@ -53,10 +54,19 @@ class Architecture:
     """WaveBlock in a ResNet while it trains."""
     last_stride: int = 1
     """Stride of a ResNet's last layer; 1 keeps its map at a sixteenth of the image."""
+    pooling: Literal["token", "patches"] = "token"
+    """What a ViT describes an image by: its class token, or the GeM of its patches."""
+    n_frozen: int = 0
+    """First blocks of a ViT, with its patch and position embeddings, that are not trained."""
 
     def __post_init__(self) -> None:
         if self.name not in (*_VITS, "resnet50", "resnet_test", "efficientnet_lite0"):
             raise ConfigError(f"there is no backbone {self.name!r}")
+        depth = _VITS.get(self.name, {}).get("depth", 0)
+        if self.pooling not in ("token", "patches") or (self.pooling == "patches" and not depth):
+            raise ConfigError(f"{self.name} has no pooling {self.pooling!r}")
+        if not 0 <= self.n_frozen <= depth:
+            raise ConfigError(f"{self.name} has {depth} blocks to freeze, not {self.n_frozen}")
         patch = self._patch_size
         if self.image_size % patch or self.image_size < patch or self.dim < 1:
             raise ConfigError(
@@ -94,7 +104,8 @@ class DescriptorModel(nn.Module):
     """Images -> (wide, raw): the feature of the first head, and the descriptor before L2.
 
     For a CNN, wide = BN(GeM(maps)) and raw = BN(linear(wide)), the biases of both norms held at
-    zero; for a ViT, wide is the class token and raw = linear(wide). Source: ViT4ICD.
+    zero; for a ViT, wide is the class token (or its patches pooled, positive and negative parts
+    apart) and raw = linear(wide). Source: ViT4ICD.
     """
 
     def __init__(self, architecture: Architecture) -> None:
@@ -102,9 +113,9 @@ class DescriptorModel(nn.Module):
         self.architecture = architecture
         self.dim = architecture.dim
         self.backbone = _backbone(architecture)
-        self.wide_dim: int = self.backbone.dim
         self.is_vit = architecture.name in _VITS
-        self.pool: nn.Module = nn.Identity() if self.is_vit else GeM()
+        self.pool = _pool(architecture)
+        self.wide_dim: int = self.backbone.dim * (2 if isinstance(self.pool, SignedGeM) else 1)
         self.neck: nn.Module = nn.Identity() if self.is_vit else _centred_norm(self.wide_dim)
         self.projection = nn.Linear(self.wide_dim, self.dim)
         self.projection_norm: nn.Module = nn.Identity() if self.is_vit else _centred_norm(self.dim)
@@ -135,6 +146,16 @@ class GeM(nn.Module):
         return maps.float().clamp(min=1e-6).pow(self.p).mean(dim=(2, 3)).pow(1.0 / self.p)
 
 
+class SignedGeM(GeM):
+    """GeM of the positive and of the negative part of each channel, for maps of either sign."""
+
+    def forward(
+        self, maps: Float[Tensor, "image channel row column"]
+    ) -> Float[Tensor, "image two_channels"]:
+        """Pool each channel over the map twice."""
+        return super().forward(torch.cat([maps, -maps], dim=1))
+
+
 def build(architecture: Architecture) -> DescriptorModel:
     """Build the model with fresh weights from the global generator."""
     return DescriptorModel(architecture)
@@ -145,6 +166,8 @@ def _backbone(architecture: Architecture) -> Any:
         return VisionTransformer(
             image_size=architecture.image_size,
             drop_path=architecture.drop_path,
+            patches=architecture.pooling == "patches",
+            n_frozen=architecture.n_frozen,
             **_VITS[architecture.name],
         )
     if architecture.name == "efficientnet_lite0":
@@ -153,6 +176,12 @@ def _backbone(architecture: Architecture) -> Any:
     if architecture.name == "resnet_test":
         sizes = {"depths": (1, 1, 1, 1), "width": 4}
     return ResNet(last_stride=architecture.last_stride, waves=architecture.wave_block, **sizes)
+
+
+def _pool(architecture: Architecture) -> nn.Module:
+    if architecture.name not in _VITS:
+        return GeM()
+    return SignedGeM() if architecture.pooling == "patches" else nn.Identity()
 
 
 def _centred_norm(n_channels: int) -> nn.BatchNorm1d:

@@ -140,7 +140,9 @@ def small() -> Recipe:
         save_every_s=60.0,
     )
     student = StageConfig(
-        architecture=Architecture(name="vit_small_14", image_size=224, drop_path=0.05),
+        architecture=Architecture(
+            name="vit_small_14", image_size=224, drop_path=0.05, pooling="patches"
+        ),
         feed=replace(feed, n_support=256),
         loop=replace(loop, schedule=replace(long, steps_per_epoch=300), backbone_rate=0.1),
         losses=replace(losses, compatibility=10.0),

@@ -1,4 +1,6 @@
-"""The vision transformer; its parameter names are timm's. No head, no pooling, only CLS."""
+"""The vision transformer; its parameter names are timm's. It has no head and pools nothing."""
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +15,8 @@ __all__ = ["VisionTransformer", "resize_position"]
 class VisionTransformer(nn.Module):
     """Images ``[image, 3, size, size]`` -> class tokens after the final norm ``[image, dim]``.
 
+    With ``patches`` it gives the patches' tokens instead, as a map ``[image, dim, row, column]``.
+    The first ``n_frozen`` blocks, and what lies below them, keep the weights that they start from.
     Pre-norm blocks with GELU, an MLP of four times the width, biases in q, k and v, LayerNorm
     epsilon 1e-6, stochastic depth growing linearly to ``drop_path``. Source: Dosovitskiy et al.
     2021; the names and the initialisation are those of timm 0.4.12, which DeiT weights use.
@@ -30,11 +34,13 @@ class VisionTransformer(nn.Module):
         depth: int,
         n_heads: int,
         drop_path: float = 0.0,
+        patches: bool = False,
+        n_frozen: int = 0,
     ) -> None:
         super().__init__()
         if image_size % patch_size:
             raise ConfigError(f"image size {image_size} is not a multiple of {patch_size}")
-        self.dim = dim
+        self.dim, self.patches = dim, patches
         self.patch_embed = _PatchEmbed(patch_size, dim)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
         n_patches = (image_size // patch_size) ** 2
@@ -45,15 +51,25 @@ class VisionTransformer(nn.Module):
         self.apply(_initialise)
         nn.init.trunc_normal_(self.cls_token, std=0.02)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        if n_frozen:
+            self.patch_embed.requires_grad_(False)
+            self.blocks[:n_frozen].requires_grad_(False)
+            self.cls_token.requires_grad_(False)
+            self.pos_embed.requires_grad_(False)
 
-    def forward(self, pixels: Float[Tensor, "image 3 size size"]) -> Float[Tensor, "image dim"]:
-        """Return the class token of each image."""
+    def forward(
+        self, pixels: Float[Tensor, "image 3 size size"]
+    ) -> Float[Tensor, "image dim *map"]:
+        """Return the class token of each image, or the map of its patches."""
         patches = self.patch_embed(pixels)
         tokens = torch.cat([self.cls_token.expand(patches.shape[0], -1, -1), patches], dim=1)
         tokens = tokens + self.pos_embed
         for block in self.blocks:
             tokens = block(tokens)
-        return self.norm(tokens[:, 0])
+        if not self.patches:
+            return self.norm(tokens[:, 0])
+        side = math.isqrt(self.pos_embed.shape[1] - 1)
+        return self.norm(tokens[:, 1:]).transpose(1, 2).unflatten(2, (side, side))
 
 
 def resize_position(
