@@ -20,7 +20,8 @@ import numpy as np
 
 from benchmarks.common import cpu_seconds, report, wall_seconds
 from vit4icd.collection.memory import EXACT_ROWS, Held, Memory
-from vit4icd.collection.rows import Record, Row, to_table
+from vit4icd.collection.records import Record
+from vit4icd.collection.rows import Row, to_table
 from vit4icd.collection.table import Table
 
 DIM, LATENT, N_QUERIES, K, N_THREADS = 512, 64, 200, 10, 1
@@ -95,12 +96,12 @@ def _search(folder: Path) -> None:
 def _compare(held: Held, memory: Memory, queries: np.ndarray) -> None:
     _, vectors = memory.descriptors()
     print(f"MB with all descriptors: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}")
-    scores, rows = held.nearest(queries, K)
+    nearest = held.nearest(queries, K)
     exact, expected = faiss.knn(queries, vectors, K, metric=faiss.METRIC_INNER_PRODUCT)
-    hits = [len(set(one) & set(other)) for one, other in zip(rows, expected, strict=True)]
+    hits = [len(set(one) & set(other)) for one, other in zip(nearest.rows, expected, strict=True)]
     print(f"recall at {K}: {np.mean(hits) / K}")
     print(f"recall at {K}, copies: {np.mean(hits[: N_QUERIES // 2]) / K}")
-    np.testing.assert_allclose(scores[:, 0], exact[:, 0], atol=0.02)
+    np.testing.assert_allclose(nearest.similarities[:, 0], exact[:, 0], atol=0.02)
     flat = faiss.IndexFlatIP(DIM)
     flat.add(vectors)
     for n_queries in (1, N_QUERIES):

@@ -12,12 +12,14 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from tests.conftest import make_model
 from vit4icd import cli
 from vit4icd.collection import Collection
+from vit4icd.images import read_image, write_image
 from vit4icd.storage import read_name
 
 COLUMNS = {"COLUMNS": "80", "NO_COLOR": "1"}
@@ -61,6 +63,29 @@ def test_adds_lists_and_removes(
     records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert len(records) == 19
     assert records[0]["metadata"] == {"owner": "me", "year": "2024"}
+
+
+def test_finds_what_is_cut_out_of_a_picture(
+    stored: Path, pictures: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = ("index", "add", stored, pictures, "--model", model, "--id-from", "name")
+    assert _run(*again, "--regions") == 0
+    assert "0 added, 20 updated, 0 unchanged" in capsys.readouterr().err
+    assert _run("index", "info", stored, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["parts"] == 180
+    image = read_image(pictures / "007.jpg")
+    part = np.ascontiguousarray(image[: image.shape[0] // 2, : image.shape[1] // 2])
+    write_image(tmp_path / "part.png", part, suffix=".png")
+    words = ("search", stored, tmp_path / "part.png", "--model", model, "--threshold", -2)
+    for format_ in ("jsonl", "csv"):
+        assert _run(*words, "--format", format_) == 0
+        text = capsys.readouterr().out
+        rows = [json.loads(text)["matches"][0]] if format_ == "jsonl" else _rows(text)
+        assert (rows[0]["reference"], rows[0]["reference_part"]) == ("007.jpg", "top left")
+
+
+def _rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
 
 
 def test_says_what_a_collection_is(stored: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,15 +22,10 @@ from tests.conftest import make_model, make_pictures
 from vit4icd.collection import AddProgress, Collection, Verification
 from vit4icd.collection import adding as adding_room
 from vit4icd.collection import table as table_room
+from vit4icd.collection.descriptors import Parts, sketches_in, vectors_in
 from vit4icd.collection.features import features_in
-from vit4icd.collection.rows import (
-    Record,
-    Row,
-    records_in,
-    sketches_in,
-    to_table,
-    vectors_in,
-)
+from vit4icd.collection.records import Record, records_in
+from vit4icd.collection.rows import Row, to_table
 from vit4icd.collection.table import Table
 from vit4icd.describer import OnnxDescriber, load_describer
 from vit4icd.errors import ConfigError, DataError, FormatError, Vit4icdError
@@ -49,10 +44,11 @@ def describer(model: Path) -> OnnxDescriber:
 def collection(
     describer: OnnxDescriber, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Collection:
-    """Twenty pictures, stored by several commits, three of them removed."""
+    """Twenty pictures, seven with parts, stored by several commits, three of them removed."""
     monkeypatch.setattr(adding_room, "_COMMIT_ROWS", 8)
     collection = Collection.create(tmp_path / "collection", describer=describer)
     collection.add(pictures, id_from="name", metadata={"owner": "me"})
+    collection.add(sorted(pictures.iterdir())[10:18], id_from="name", regions=True)
     collection.remove(["003.jpg", "017.jpg", "019.jpg"])
     return collection
 
@@ -65,7 +61,7 @@ def _said(collection: Collection, queries: Path) -> list[Any]:
     """Return all that a user can ask, but for the check."""
     answers = collection.ask(queries, k=5, threshold=-2)
     matches = [
-        (match.reference, match.similarity, match.verdict, dict(match.metadata))
+        (match.reference, match.reference_part, match.similarity, match.verdict, match.metadata)
         for answer in answers
         for match in answer.matches
     ]
@@ -120,10 +116,10 @@ def test_reports_rows_that_are_hidden_or_back_from_the_dead(collection: Collecti
     import lance
 
     lance.dataset(collection.uri).delete("id = X'3030302e6a7067'")  # 000.jpg, behind our back
-    with pytest.raises(FormatError, match="holds 16 pictures, not the 17"):
+    with pytest.raises(FormatError, match="holds 16 pictures and 63 parts, not the 17"):
         collection.descriptors()
     (problem,) = collection.verify().problems
-    assert "16 whole rows" in problem
+    assert "16 pictures and 63 parts are there whole, but 17" in problem
 
 
 def _row(number: int, features: bytes | None = b"") -> Row:
@@ -131,12 +127,16 @@ def _row(number: int, features: bytes | None = b"") -> Row:
     vector[number] = 1
     record = Record(id=str(number), source="", sha256="0" * 64, width=1, height=1,
                     added=datetime(2024, 1, 1, tzinfo=UTC))  # fmt: skip
-    return Row(record=record, vector=vector, features=features)
+    parts = None
+    if features is not None:
+        parts = Parts(numbers=[1 + number, 9], vectors=np.roll(np.eye(2, 8), number, axis=1))
+    return Row(record=record, vector=vector, features=features, parts=parts)
 
 
 _COLUMNS = (
     "id", "vector", "sketch", "sketch_check", "sha256", "stamp", "source", "width", "height",
-    "metadata", "added", "features", "features_check", "record_check",
+    "metadata", "added", "features", "features_check", "record_check", "part_numbers", "parts",
+    "parts_check", "part_sketches", "part_sketches_check",
 )  # fmt: skip
 
 
@@ -283,7 +283,7 @@ tell("ready", [])
 while True:
     ids = choice_rng.sample([f"id {n}" for n in range(60)], 12)
     tell("adding", ids)
-    collection.add(choice_rng.sample(files, 12), ids=ids,
+    collection.add(choice_rng.sample(files, 12), ids=ids, regions=choice_rng.random() < 0.5,
                    progress=lambda report: tell("added", report.stored))
     ids = choice_rng.sample(ids, 4)
     tell("removing", ids)

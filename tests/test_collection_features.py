@@ -8,8 +8,10 @@ import pytest
 
 from tests.test_cli_collecting import _run
 from vit4icd.collection import Collection
+from vit4icd.collection.descriptors import vectors_in
 from vit4icd.collection.features import FEATURE_COLUMNS, features_in, ids_with_features
-from vit4icd.collection.rows import Row, encode, records_in, to_table, vectors_in
+from vit4icd.collection.records import encode, records_in
+from vit4icd.collection.rows import Row, to_table
 from vit4icd.collection.table import Table
 from vit4icd.describer import OnnxDescriber, load_describer
 
@@ -38,7 +40,7 @@ def _of_format_1(collection: Collection) -> None:
     """Store the local features of the lamp as the first version wrote them, checksums right."""
     table = Table(collection.uri)
     row = table.find([b"lamp.jpg"], table.schema.names)
-    (record,), vectors = records_in(row), vectors_in(row)[1].astype(np.float32)
+    (record,), vectors = records_in(row), vectors_in(row).values.astype(np.float32)
     older = (1).to_bytes(4, "little") + _features(collection, "lamp.jpg")[4:]
     table.upsert(to_table([Row(record=record, vector=vectors[0], features=older)], table.schema))
 

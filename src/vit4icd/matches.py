@@ -69,6 +69,8 @@ class Match:
     """Whether the two are the same file, byte for byte; from memory: the same pixels."""
     orientation: str = "upright"
     """How the query was turned or mirrored to be found."""
+    reference_part: str = "whole"
+    """Which part of the reference is nearest to the query, if parts of it are described."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     """What is stored beside the reference."""
 
@@ -86,6 +88,7 @@ class Match:
         same_bytes: bool = False,
         least_score: float | None = None,
         orientation: str = "upright",
+        reference_part: str = "whole",
         metadata: Mapping[str, str] | None = None,
     ) -> "Match":
         """Return a pair with its verdict; ``probability`` is that of before the proof."""
@@ -108,6 +111,7 @@ class Match:
             verified=verified,
             same_bytes=same_bytes,
             orientation=orientation,
+            reference_part=reference_part,
             metadata={} if metadata is None else metadata,
         )
 
@@ -128,6 +132,7 @@ class Match:
             "similarity": round(self.similarity, 6),
             "verified": self.verified,
             "orientation": self.orientation,
+            "reference_part": self.reference_part,
             "overlap": None if self.overlap is None else self.overlap.to_json(),
             "metadata": dict(self.metadata),
         }

@@ -71,6 +71,7 @@ def index_add(
     id_from: Literal["path", "name", "sha256"] = "path",
     metadata: Metadata = (),
     without_features: Flag = False,
+    regions: Flag = False,
     from_file0: MaybePath = None,
     skipped: MaybePath = None,
     jsonl: Flag = False,
@@ -89,6 +90,7 @@ def index_add(
         id_from: What becomes a picture's id: its path as given, file name, or content.
         metadata: KEY=VALUE, stored with each of the pictures; may be given again.
         without_features: Leave out local features, 16 kB a picture, which search --verify needs.
+        regions: Describe nine parts of each picture too, to find queries that show a part of it.
         from_file0: File with more paths, each ended by a NUL byte; - is stdin.
         skipped: Where pictures left out are listed; beside the collection's folder by default.
         jsonl: Print a JSON line for each picture once it is safely stored.
@@ -121,6 +123,7 @@ def index_add(
             id_from=id_from,
             metadata=fields or None,
             features=not without_features,
+            regions=regions,
             max_pixels=most,
             progress=progress,
         )
@@ -182,6 +185,7 @@ def index_info(collection: Place, /, *, json_out: Json = False) -> int:
     fields = {
         "collection": info.uri,
         "pictures": info.n_images,
+        "parts": info.n_parts,
         "model": info.model,
         "fingerprint": info.fingerprint,
         "dimensions": info.dim,

@@ -2,10 +2,11 @@
 
 from vit4icd.collection.adding import AddProgress, AddSummary
 from vit4icd.collection.checking import Verification
-from vit4icd.collection.collection import Collection, Info
+from vit4icd.collection.collection import Collection
 from vit4icd.collection.formats import match_fields, matches_table, write_fields
+from vit4icd.collection.identity import Info
 from vit4icd.collection.pictures import IdFrom
-from vit4icd.collection.rows import Record
+from vit4icd.collection.records import Record
 from vit4icd.collection.searching import Answer
 from vit4icd.collection.table import Snapshot
 

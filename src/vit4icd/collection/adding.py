@@ -7,14 +7,18 @@ from datetime import UTC, datetime
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float32
 
 from vit4icd.collection.blocks import files_of
+from vit4icd.collection.descriptors import Parts, ids_with_parts
 from vit4icd.collection.features import FEATURE_COLUMNS, ids_with_features
 from vit4icd.collection.pictures import Pictures, sha256_of
-from vit4icd.collection.rows import RECORD_COLUMNS, Record, Row, encode, records_in, to_table
+from vit4icd.collection.records import RECORD_COLUMNS, Record, encode, records_in
+from vit4icd.collection.rows import Row, to_table
 from vit4icd.collection.table import Table
+from vit4icd.collection.views import n_views, parts_of
 from vit4icd.describer import Describer
-from vit4icd.errors import ImageError, StoreError
+from vit4icd.errors import ConfigError, ImageError, StoreError
 from vit4icd.headers import read_header
 from vit4icd.images import Source, prepare, read_image
 from vit4icd.matches import too_plain
@@ -65,7 +69,11 @@ class AddSummary:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Adding:
-    """One run: what is added, and how."""
+    """One run: what is added, and how.
+
+    Raises:
+        ConfigError: parts of pictures for a collection that has no place for them.
+    """
 
     table: Table
     describer: Describer
@@ -76,7 +84,16 @@ class Adding:
     """None: what is stored already stays."""
     features: bool
     """Whether local features are taken, which a proof needs."""
+    regions: bool
+    """Whether parts of the pictures are described, too; those that have parts keep having them."""
     max_pixels: int
+
+    def __post_init__(self) -> None:
+        if self.regions and not self.table.has_parts:
+            raise ConfigError(
+                f"the collection {self.table.uri} was made by an older version, which kept no "
+                "parts of pictures; build a new one: vit4icd index add NEW PICTURES --regions"
+            )
 
     def run(self, progress: Callable[[AddProgress], None] | None = None) -> AddSummary:
         """Add the pictures; those reported as stored survive a kill."""
@@ -103,8 +120,13 @@ class Adding:
 
     def _batches(self, rows: Sequence[int]) -> Iterator[list["Described[_Found] | Skipped"]]:
         known = self._known(rows)
+        has_parts = self.regions or any(before.has_parts for before in known.values())
         return described(
-            rows, lambda row: self._prepared(row, known), self.describer, name=self._name
+            rows,
+            lambda row: self._prepared(row, known),
+            self.describer,
+            name=self._name,
+            n_views=n_views(flip=False, rotate=False, regions=has_parts),
         )
 
     def _name(self, row: int) -> str:
@@ -119,8 +141,12 @@ class Adding:
             ids = [id_ for row in rows if (id_ := self._sha256(row)) is not None]
         keys = [*map(encode, ids)]
         featured = self._featured(keys) if self.features else set()
+        parted = ids_with_parts(self.table.find(keys, ["id", "parts_check"]))
         records = records_in(self.table.find(keys, RECORD_COLUMNS))
-        return {record.id: _Known(record, record.id in featured) for record in records}
+        return {
+            record.id: _Known(record, record.id in featured, record.id in parted)
+            for record in records
+        }
 
     def _featured(self, keys: Sequence[bytes]) -> set[str]:
         """Return the ids whose local features are there and can be read."""
@@ -138,18 +164,26 @@ class Adding:
     def _prepared(self, row: int, known: Mapping[str, "_Known"]) -> "Prepared[_Found]":
         wanted, stamp = self.metadata[row], self.pictures.stamp(row)
         before = known.get(self.ids[row]) if self.ids is not None else None
-        if before and stamp == before.record.stamp != "" and before.suits(wanted, self.features):
+        if before and stamp == before.record.stamp != "" and before.suits(wanted, self):
             return self._as_before(before.record, "unchanged")
         source = self.pictures.read(row)
         if not isinstance(source, bytes):
             source = read_image(source, max_pixels=self.max_pixels)
         sha256 = sha256_of(source, max_pixels=self.max_pixels)
         before = known.get(self.ids[row] if self.ids is not None else sha256)
-        if before and sha256 == before.record.sha256 and before.suits(wanted, self.features):
+        if before and sha256 == before.record.sha256 and before.suits(wanted, self):
             is_touched = self.ids is not None and stamp not in ("", before.record.stamp)
             record = replace(before.record, stamp=stamp) if is_touched else before.record
             return self._as_before(record, "touched" if is_touched else "unchanged")
-        image = self._image(source)
+        return self._anew(row, source, sha256, stamp, before)
+
+    def _anew(
+        self, row: int, source: Source, sha256: str, stamp: str, before: "_Known | None"
+    ) -> "Prepared[_Found]":
+        """Return a picture to describe, which may take the place of what is there."""
+        wanted = self.metadata[row]
+        regions = self.regions or (before is not None and before.has_parts)
+        image = self._image(source, regions)
         width, height = _size(source, image)
         record = Record(
             id=self.ids[row] if self.ids is not None else sha256,
@@ -164,11 +198,19 @@ class Adding:
         features = None
         if self.features:
             features = features_of(source, image, max_pixels=self.max_pixels).to_bytes()
-        views = prepare(image, self.describer.preprocessing)[None]
-        return Prepared(views, _Found(record, features, "added" if before is None else "updated"))
+        preprocessing = self.describer.preprocessing
+        parts = {  # one after the other, so that a large picture is there twice at most
+            number: prepare(part, preprocessing)
+            for number, part in (parts_of(image) if regions else ())
+        }
+        fate: _Fate = "added" if before is None else "updated"
+        found = _Found(record, fate, features, tuple(parts) if regions else None)
+        return Prepared(np.stack([prepare(image, preprocessing), *parts.values()]), found)
 
-    def _image(self, source: Source) -> np.ndarray:
+    def _image(self, source: Source, regions: bool) -> np.ndarray:
         at_least = self.describer.preprocessing.at_least
+        if at_least is not None and regions:  # parts have half its sides
+            at_least *= 2
         image = read_image(source, max_pixels=self.max_pixels, at_least=at_least)
         if (reason := too_plain(image)) is not None:
             raise ImageError("image_too_plain", f"{reason}: it would match everything like it")
@@ -176,7 +218,7 @@ class Adding:
 
     def _as_before(self, record: Record, fate: "_Fate") -> "Prepared[_Found]":
         size = self.describer.preprocessing.image_size
-        return Prepared(np.empty((0, 3, size, size), np.float32), _Found(record, None, fate))
+        return Prepared(np.empty((0, 3, size, size), np.float32), _Found(record, fate))
 
 
 def _size(source: Source, image: np.ndarray) -> tuple[int, int]:
@@ -193,11 +235,13 @@ class _Known:
 
     record: Record
     has_features: bool
+    has_parts: bool
 
-    def suits(self, metadata: Mapping[str, str] | None, features: bool) -> bool:
+    def suits(self, metadata: Mapping[str, str] | None, wanted: Adding) -> bool:
         """Return whether it can stay, if the picture did."""
         same = metadata is None or dict(metadata) == dict(self.record.metadata)
-        return same and (self.has_features or not features)
+        has_features = self.has_features or not wanted.features
+        return same and has_features and (self.has_parts or not wanted.regions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,9 +249,16 @@ class _Found:
     """A picture on its way, and what is to become of it."""
 
     record: Record
-    features: bytes | None
     fate: _Fate
     """touched: the same content in a file that looks new; its stamp is what changes."""
+    features: bytes | None = None
+    parts: Sequence[int] | None = None
+    """Numbers of the parts that are described after the whole picture."""
+
+    def row(self, vectors: Float32[np.ndarray, "view dim"]) -> Row:
+        """Return what is stored."""
+        parts = None if self.parts is None else Parts(numbers=self.parts, vectors=vectors[1:])
+        return Row(record=self.record, vector=vectors[0], features=self.features, parts=parts)
 
 
 @dataclass(slots=True)
@@ -225,9 +276,7 @@ class _Tally:
         if fate == "touched":
             writer.touch(found.record)
             fate = "unchanged"
-        elif fate != "unchanged" and not writer.add(
-            Row(record=found.record, vector=item.vectors[0], features=found.features)
-        ):
+        elif fate != "unchanged" and not writer.add(found.row(item.vectors)):
             fate = "unchanged"  # the same content, met twice
         self.fates[fate] = self.fates.get(fate, 0) + 1
 

@@ -2,27 +2,40 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import reduce
+from typing import Literal
 
 import lance
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float32, Int64
+from jaxtyping import Float16, Float32, Int64, UInt8
 
-from vit4icd.collection.rows import (
+from vit4icd.collection.descriptors import (
     SKETCH_COLUMNS,
     VECTOR_COLUMNS,
-    Seal,
-    places_in,
+    WHOLE_COLUMNS,
     sketches_in,
     vectors_in,
 )
+from vit4icd.collection.rows import Seal, places_in, seal_of
 from vit4icd.collection.sketches import SketchIndex
 from vit4icd.collection.table import Table, explained
 from vit4icd.errors import FormatError
 
-__all__ = ["Block", "File", "files_of", "read_blocks"]
+__all__ = ["Block", "Descriptors", "File", "Kind", "files_of", "read_blocks"]
 
 _CHECKED_ROWS = 256  # whole rows, local features included, held in memory at a time
+
+Kind = Literal["vectors", "wholes", "sketches"]
+"""What is read: descriptors of pictures and their parts, of whole pictures alone, or sketches."""
+_COLUMNS: Mapping[Kind, list[str]] = {
+    "vectors": VECTOR_COLUMNS,
+    "wholes": WHOLE_COLUMNS,
+    "sketches": SKETCH_COLUMNS,
+}
+
+
+Descriptors = Float32[np.ndarray, "_ dim"] | SketchIndex
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -31,10 +44,17 @@ class Block:
 
     key: str
     """Changes with what is in it."""
+    kind: Kind
     ids: pa.Array
-    descriptors: Float32[np.ndarray, "row dim"] | SketchIndex
-    total: int
-    """Sum of the descriptors' checksums."""
+    descriptors: Descriptors
+    """Of the whole pictures, in the order of the ids."""
+    parts: Descriptors
+    pictures: Int64[np.ndarray, " part"]
+    """Whose each part is, by place among the ids."""
+    numbers: UInt8[np.ndarray, " part"]
+    n_each: int
+    """Parts of one picture, at most."""
+    seal: Seal
     places: Int64[np.ndarray, " row"]
     """Where the pictures are among the file's rows; one of them may be the seal's."""
     n_rows: int
@@ -64,13 +84,13 @@ def files_of(table: Table) -> list[File]:
     data = table.latest()
     with explained(table.uri, "read"):
         return [
-            File(table.uri, _key(fragment, False).split()[0], fragment)
+            File(table.uri, _key(fragment).split()[0], fragment)
             for fragment in data.get_fragments()
         ]
 
 
 def read_blocks(
-    table: Table, known: Mapping[str, Block] | None = None, *, sketches: bool = False
+    table: Table, known: Mapping[str, Block] | None = None, *, kind: Kind = "vectors"
 ) -> tuple[lance.LanceDataset, list[Block]]:
     """Return the newest version and its descriptors; blocks that are known are not read again.
 
@@ -80,40 +100,51 @@ def read_blocks(
     data = table.latest()
     with explained(table.uri, "read"):
         blocks = [
-            (known or {}).get(_key(fragment, sketches)) or _block(fragment, sketches)
+            _known(known or {}, fragment, kind) or _block(table, fragment, kind)
             for fragment in data.get_fragments()
         ]
-    found = Seal(n_rows=sum(map(len, blocks)), total=sum(block.total for block in blocks) % 2**64)
+    found = reduce(Seal.plus, (block.seal for block in blocks), Seal())
     if found != (expected := table.seal(data)):
         raise FormatError(
-            f"the collection {table.uri} holds {found.n_rows} pictures, not the "
-            f"{expected.n_rows} that were added: files are damaged or missing; "
+            f"the collection {table.uri} holds {found}, not the {expected} that were "
+            "added: files are damaged or missing; "
             "restore a snapshot or a copy"
         )
     return data, blocks
 
 
-def _block(fragment: lance.LanceFragment, sketches: bool) -> Block:
-    table = fragment.to_table(columns=SKETCH_COLUMNS if sketches else VECTOR_COLUMNS)
-    descriptors: Float32[np.ndarray, "row dim"] | SketchIndex
-    if sketches:
-        ids, codes, total = sketches_in(table)
-        descriptors = SketchIndex(codes)
-    else:
-        ids, vectors, total = vectors_in(table)
-        descriptors = vectors.astype(np.float32)
+def _known(known: Mapping[str, Block], fragment: lance.LanceFragment, kind: Kind) -> Block | None:
+    """Return a block that will do; one that holds parts as well will do for wholes."""
+    block = known.get(_key(fragment))
+    will_do = (kind, "vectors") if kind == "wholes" else (kind,)
+    return block if block and block.kind in will_do else None
+
+
+def _block(table: Table, fragment: lance.LanceFragment, kind: Kind) -> Block:
+    rows = fragment.to_table(columns=table.having(_COLUMNS[kind]))
+    stored = (sketches_in if kind == "sketches" else vectors_in)(rows)
+    n_wholes, hold = len(stored.ids), SketchIndex if kind == "sketches" else _single
     return Block(
-        key=_key(fragment, sketches),
-        ids=ids,
-        descriptors=descriptors,
-        total=total,
-        places=places_in(table),
-        n_rows=len(table),
+        key=_key(fragment),
+        kind=kind,
+        ids=stored.ids,
+        descriptors=hold(stored.values[:n_wholes]),
+        parts=hold(stored.values[n_wholes:]),
+        pictures=stored.pictures[n_wholes:],
+        numbers=stored.numbers[n_wholes:],
+        n_each=int(np.bincount(stored.pictures[n_wholes:]).max(initial=0)),
+        seal=seal_of(rows),
+        places=places_in(rows),
+        n_rows=len(rows),
     )
 
 
-def _key(fragment: lance.LanceFragment, sketches: bool) -> str:
+def _single(vectors: Float16[np.ndarray, "_ dim"]) -> Descriptors:
+    return vectors.astype(np.float32)
+
+
+def _key(fragment: lance.LanceFragment) -> str:
     """Return a name that changes with the file's content and with what is deleted from it."""
     files, deletion = fragment.metadata.files, fragment.metadata.deletion_file
     deleted = "" if deletion is None else f"{deletion.read_version}-{deletion.id}"
-    return " ".join([*(file.path for file in files), deleted, "sketches" * sketches])
+    return " ".join([*(file.path for file in files), deleted])

@@ -7,15 +7,10 @@ import numpy as np
 import pyarrow as pa
 
 from vit4icd.collection.blocks import files_of
+from vit4icd.collection.descriptors import Stored, sketches_in, vectors_in
 from vit4icd.collection.features import features_in
-from vit4icd.collection.rows import (
-    Seal,
-    decode,
-    pictures_in,
-    records_in,
-    sketches_in,
-    vectors_in,
-)
+from vit4icd.collection.records import decode, records_in
+from vit4icd.collection.rows import Seal, seal_of
 from vit4icd.collection.sketches import sketches_of
 from vit4icd.collection.table import Table
 from vit4icd.errors import FormatError, Vit4icdError
@@ -49,7 +44,7 @@ def verify(table: Table) -> Verification:
         try:
             for rows in file.rows():
                 problems.extend(_problems(rows, seen))
-                found = found.plus(pictures_in(rows)["vector_check"].to_pylist())
+                found = found.plus(seal_of(rows))
         except Vit4icdError as error:
             problems.append(f"file {file.name}: {error}")
     problems.extend(_complaint(lambda: _require_seal(found, table.seal())))
@@ -75,27 +70,26 @@ def _complaint(check: Callable[[], object]) -> Iterator[str]:
 
 
 def _require_unit(rows: pa.Table) -> None:
-    ids, vectors, _ = vectors_in(rows)
-    lengths = np.linalg.norm(vectors.astype(np.float32), axis=1)
+    stored = vectors_in(rows)
+    lengths = np.linalg.norm(stored.values.astype(np.float32), axis=1)
     wrong = np.flatnonzero(~(np.abs(lengths - 1) <= _UNIT))
     if len(wrong):
-        row = int(wrong[0])
-        raise FormatError(
-            f"the descriptor of {decode(ids[row].as_py())!r} has length {lengths[row]:.3f}, not 1"
-        )
+        name, length = _name(stored, wrong), lengths[wrong[0]]
+        raise FormatError(f"a descriptor of {name!r} has length {length:.3f}, not 1")
 
 
 def _require_sketches(rows: pa.Table) -> None:
-    ids, sketches, _ = sketches_in(rows)
-    expected = sketches_of(vectors_in(rows)[1])
-    wrong = np.flatnonzero((sketches != expected).mean(axis=1) > _ROUNDED)
+    stored, expected = sketches_in(rows), sketches_of(vectors_in(rows).values)
+    wrong = np.flatnonzero((stored.values != expected).mean(axis=1) > _ROUNDED)
     if len(wrong):
-        name = decode(ids[int(wrong[0])].as_py())
-        raise FormatError(f"the sketch of {name!r} is not that of its descriptor")
+        name = _name(stored, wrong)
+        raise FormatError(f"a sketch of {name!r} is not that of its descriptor")
+
+
+def _name(stored: Stored, wrong: np.ndarray) -> str:
+    return decode(stored.ids[int(stored.pictures[wrong[0]])].as_py())
 
 
 def _require_seal(found: Seal, expected: Seal) -> None:
     if found != expected:
-        raise FormatError(
-            f"{found.n_rows} whole rows are there, but {expected.n_rows} were added and not removed"
-        )
+        raise FormatError(f"{found} are there whole, but {expected} were added and not removed")

@@ -1,18 +1,19 @@
 """A persistent set of references: add, remove, search, and look after it."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
-import vit4icd
 from vit4icd.collection.adding import Adding, AddProgress, AddSummary
 from vit4icd.collection.checking import Verification, verify
+from vit4icd.collection.identity import Info, identity_of, info_of, require_own
 from vit4icd.collection.memory import Memory
 from vit4icd.collection.pictures import IdFrom, Images, Pictures
-from vit4icd.collection.rows import RECORD_COLUMNS, Record, encode, records_in
+from vit4icd.collection.records import RECORD_COLUMNS, Record, encode, records_in
+from vit4icd.collection.scale import Scale
 from vit4icd.collection.searching import Answer, Searching
-from vit4icd.collection.table import KEPT_FOR, Snapshot, Table
+from vit4icd.collection.table import KEPT_FOR, Table
+from vit4icd.collection.views import n_views
 from vit4icd.describer import OnnxDescriber, load_describer
 from vit4icd.errors import ConfigError, DataError, ImageError, MismatchError
 from vit4icd.images import MAX_PIXELS
@@ -20,25 +21,9 @@ from vit4icd.matches import Match
 from vit4icd.thresholds import Threshold
 from vit4icd.types import DescriptorSet
 
-__all__ = ["Collection", "Info"]
+__all__ = ["Collection"]
 
 _DELETED, _LOOKED_UP = 500, 4_096  # ids of one commit, and of one reading
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Info:
-    """What a collection is and holds."""
-
-    uri: str
-    n_images: int
-    dim: int
-    model: str
-    fingerprint: str
-    created: datetime
-    package_version: str
-    format_version: int
-    version: int
-    snapshots: tuple[Snapshot, ...]
 
 
 class Collection:
@@ -66,7 +51,7 @@ class Collection:
         self._table, self._model, self._describer = table, model, describer
         self._memory = Memory(table)
         if describer is not None:
-            self._require_own(describer)
+            require_own(table, describer)
 
     @classmethod
     def create(
@@ -80,14 +65,7 @@ class Collection:
             FormatError: there is no such model.
         """
         describer = describer or load_describer(model)
-        metadata = {
-            "package_version": vit4icd.__version__,
-            "fingerprint": describer.fingerprint,
-            "model": str(describer.folder),
-            "preprocessing": describer.preprocessing.to_json(),
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        table = Table.create(_uri(uri), dim=describer.dim, metadata=metadata)
+        table = Table.create(_uri(uri), dim=describer.dim, metadata=identity_of(describer))
         return cls(table, describer=describer)
 
     @classmethod
@@ -134,6 +112,23 @@ class Collection:
         """Return the newest version's number, and how many pictures it has, as a search sees it."""
         return (held := self._memory.newest()).version, len(held)
 
+    def least_score(
+        self,
+        threshold: Threshold,
+        *,
+        flip: bool = False,
+        rotate: bool = False,
+        regions: bool = False,
+    ) -> float:
+        """Return the score from which on a pair is a match, in a search with these options.
+
+        Raises:
+            ConfigError: a threshold that is none, or one that the model cannot tell.
+        """
+        views = n_views(flip=flip, rotate=rotate, regions=regions)
+        n_chances = self._memory.newest().n_descriptors * views
+        return Scale(describer=self.describer, n_chances=n_chances).threshold(threshold)
+
     @property
     def fingerprint(self) -> str:
         """Name of the weights and the preprocessing that describe its pictures."""
@@ -148,7 +143,7 @@ class Collection:
         """
         if self._describer is None:
             describer = load_describer()
-            self._require_own(describer)
+            require_own(self._table, describer)
             self._describer = describer
         return self._describer
 
@@ -160,6 +155,7 @@ class Collection:
         id_from: IdFrom = "path",
         metadata: Mapping[str, str] | Sequence[Mapping[str, str]] | None = None,
         features: bool = True,
+        regions: bool = False,
         max_pixels: int = MAX_PIXELS,
         progress: Callable[[AddProgress], None] | None = None,
     ) -> AddSummary:
@@ -169,12 +165,15 @@ class Collection:
         kill, and the same call goes on where it was stopped. Unreadable pictures, and those too
         plain to judge, are left out and listed in the summary. ``metadata`` is one mapping for all
         or one for each; without it, what is stored stays. Local features, which a proof needs, are
-        some 16 kB a picture.
+        some 16 kB a picture. With ``regions``, nine parts of each picture are described beside it,
+        so that a query that shows only a part of it is found; a picture that has parts is never
+        left without, even where it is added again without ``regions``.
 
         Raises:
             DataError: a path that does not exist, or an empty id.
             MismatchError: ids that are not one for each picture, or not unique.
-            ConfigError: pictures from memory without ids.
+            ConfigError: pictures from memory without ids, or ``regions`` in a collection that an
+                older version made.
             StoreError: the collection cannot be written.
         """
         pictures = Pictures(images, once=ids is None and not _is_one_each(metadata))
@@ -185,6 +184,7 @@ class Collection:
             ids=pictures.ids(ids, id_from),
             metadata=pictures.metadata(metadata),
             features=features,
+            regions=regions,
             max_pixels=max_pixels,
         )
         return adding.run(progress)
@@ -279,7 +279,7 @@ class Collection:
         return searching.over(pictures, names, progress)
 
     def descriptors(self) -> DescriptorSet:
-        """Return all descriptors, in the order in which they are stored.
+        """Return the descriptors of all pictures, without parts, in the order they are stored in.
 
         Raises:
             StoreError: the collection cannot be read.
@@ -363,28 +363,7 @@ class Collection:
 
     def info(self) -> Info:
         """Return what the collection is and holds."""
-        metadata = self._table.metadata
-        return Info(
-            uri=self.uri,
-            n_images=len(self),
-            dim=self.dim,
-            model=metadata["model"],
-            fingerprint=self.fingerprint,
-            created=datetime.fromisoformat(metadata["created"]),
-            package_version=metadata["package_version"],
-            format_version=metadata["format_version"],
-            version=self.version,
-            snapshots=tuple(self._table.snapshots()),
-        )
-
-    def _require_own(self, describer: OnnxDescriber) -> None:
-        if describer.fingerprint != self.fingerprint:
-            raise MismatchError(
-                f"the collection {self.uri} was made with the model "
-                f"{self._table.metadata['model']} ({self.fingerprint}), not {describer.folder} "
-                f"({describer.fingerprint}); name its own with --model, or build a new collection "
-                "from the pictures: vit4icd index add NEW PICTURES"
-            )
+        return info_of(self._table)
 
 
 def _is_one_each(metadata: Mapping[str, str] | Sequence[Mapping[str, str]] | None) -> bool:

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from vit4icd.collection.rows import damaged, decode, shown
+from vit4icd.collection.records import damaged, decode, shown
 from vit4icd.errors import FormatError, StoreError
 from vit4icd.overlap import LocalFeatures
 

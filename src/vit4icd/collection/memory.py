@@ -1,17 +1,18 @@
 """A collection's descriptors in memory, and the nearest of them to a query; it judges nothing."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import lance
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Int64, UInt8
 
-from vit4icd.collection.blocks import Block, read_blocks
-from vit4icd.collection.rows import VECTOR_COLUMNS, decode, vectors_in
+from vit4icd.collection.blocks import Block, Descriptors, Kind, read_blocks
+from vit4icd.collection.descriptors import PART_MARGIN, VECTOR_COLUMNS, Stored, vectors_in
+from vit4icd.collection.records import decode
 from vit4icd.collection.sketches import SketchIndex
 from vit4icd.collection.table import Table
 from vit4icd.search import top_k
@@ -19,13 +20,49 @@ from vit4icd.search import top_k
 __all__ = ["EXACT_ROWS", "Held", "Memory", "Nearest"]
 
 EXACT_ROWS = 262_144
-"""Pictures up to which all descriptors are held and compared; beyond, their sketches are."""
+"""Descriptors, of pictures and parts, up to which all are held and compared; beyond, sketches."""
 
 _CANDIDATES = 128  # of each query that sketches find and that are compared exactly, at least
 _SPARE = 8  # times as many candidates as are wanted
 
-Nearest = tuple[Float32[np.ndarray, "query k"], Int64[np.ndarray, "query k"]]
-"""The largest inner products of each query, largest first, and their rows."""
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Nearest:
+    """The pictures nearest to each query, the nearest first."""
+
+    similarities: Float32[np.ndarray, "query k"]
+    """Of the query and the nearest of the picture's descriptors; a part's has to be larger."""
+    rows: Int64[np.ndarray, "query k"]
+    numbers: UInt8[np.ndarray, "query k"]
+    """Of the part that was nearest; 0 is the whole picture."""
+
+    @classmethod
+    def none(cls, n_queries: int) -> "Nearest":
+        """Return that nothing is near."""
+        similarities = np.empty((n_queries, 0), np.float32)
+        rows, numbers = similarities.astype(np.int64), similarities.astype(np.uint8)
+        return cls(similarities=similarities, rows=rows, numbers=numbers)
+
+    def of(self, query: int) -> Iterator[tuple[int, float, int]]:
+        """Yield row, similarity and number of what is near one query, the nearest first."""
+        columns = (self.rows, self.similarities, self.numbers)
+        yield from zip(*(column[query].tolist() for column in columns), strict=True)
+
+    def with_others(self, other: "Nearest", k: int) -> "Nearest":
+        """Return the k best of both; of equal ones the earlier row comes first."""
+        similarities = np.hstack([self.similarities, other.similarities])
+        rows = np.hstack([self.rows, other.rows])
+        numbers = np.hstack([self.numbers, other.numbers])
+        order = np.lexsort((rows, _margins(numbers) - similarities), axis=1)[:, :k]
+        return Nearest(similarities=similarities, rows=rows, numbers=numbers).at(order)
+
+    def at(self, places: Int64[np.ndarray, "query k"]) -> "Nearest":
+        """Return what stands at these places of each query."""
+        return Nearest(
+            similarities=np.take_along_axis(self.similarities, places, axis=1),
+            rows=np.take_along_axis(self.rows, places, axis=1),
+            numbers=np.take_along_axis(self.numbers, places, axis=1),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,6 +75,11 @@ class Held:
 
     def __len__(self) -> int:
         return sum(map(len, self.blocks))
+
+    @property
+    def n_descriptors(self) -> int:
+        """How many descriptors there are, of pictures and their parts."""
+        return len(self) + sum(len(block.pictures) for block in self.blocks)
 
     @property
     def version(self) -> int:
@@ -62,25 +104,22 @@ class Held:
         return self.table.take(self.data, places, self._ids(rows), columns)
 
     def nearest(self, queries: Float32[np.ndarray, "query dim"], k: int) -> Nearest:
-        """Return the k nearest rows of each query; fewer where there are fewer.
+        """Return the k nearest pictures of each query; fewer where there are fewer.
 
-        Exact where descriptors are held. Where sketches are, they find candidates, which are then
-        compared exactly.
+        Exact where descriptors are held. Where sketches are, they find candidates, all descriptors
+        of which are then compared exactly.
         """
         is_exact = not any(isinstance(block.descriptors, SketchIndex) for block in self.blocks)
         n_wanted = k if is_exact else max(_CANDIDATES, _SPARE * k)
-        scores, rows = (
-            np.empty((len(queries), 0), np.float32),
-            np.empty((len(queries), 0), np.int64),
-        )
+        found = Nearest.none(len(queries))
         for block, end in zip(self.blocks, self._ends.tolist(), strict=True):
             if len(block):
-                found, at = _nearest_in(block, queries, min(n_wanted, len(block)))
-                scores, rows = np.hstack([scores, found]), np.hstack([rows, at + end - len(block)])
-                scores, rows = _best(scores, rows, n_wanted)
-        if is_exact or not rows.size:
-            return scores, rows
-        return _best(self._similarities(queries, rows), rows, k)
+                here = _nearest_in(block, queries, min(n_wanted, len(block)), end - len(block))
+                found = found.with_others(here, n_wanted)
+        if is_exact or not found.rows.size:
+            return found
+        exact = self._compared(queries, found.rows)
+        return Nearest.none(len(queries)).with_others(exact, k)
 
     @cached_property
     def _ends(self) -> Int64[np.ndarray, " block"]:
@@ -93,20 +132,23 @@ class Held:
             for part, row in zip(parts.tolist(), rows.tolist(), strict=True)
         ]
 
-    def _similarities(
+    def _compared(
         self, queries: Float32[np.ndarray, "query dim"], rows: Int64[np.ndarray, "query candidate"]
-    ) -> Float32[np.ndarray, "query candidate"]:
-        """Return exact inner products; -2 for rows that cannot be read any more."""
-        distinct, place = np.unique(rows, return_inverse=True)
-        wanted = self._ids(distinct)
-        ids, vectors, _ = vectors_in(self.read(distinct, VECTOR_COLUMNS))
-        found = {id_: row for row, id_ in enumerate(ids.to_pylist())}
-        candidates = np.zeros((len(wanted), queries.shape[1]), np.float32)
-        is_there = np.array([id_ in found for id_ in wanted], bool)
-        candidates[is_there] = vectors[[found[id_] for id_ in wanted if id_ in found]]
-        place = place.reshape(rows.shape)
-        scores = np.einsum("qd,qcd->qc", queries, candidates[place])
-        return np.where(is_there[place], scores, np.float32(-2.0))
+    ) -> Nearest:
+        """Return the exact similarities of candidates; -2 for what cannot be read any more."""
+        distinct, inverse = np.unique(rows, return_inverse=True)
+        stored = vectors_in(self.read(distinct, VECTOR_COLUMNS))
+        column_of = {id_: column for column, id_ in enumerate(stored.ids.to_pylist())}
+        columns = [column_of.get(id_, len(column_of)) for id_ in self._ids(distinct)]
+        at = np.array(columns, np.int64)[inverse].reshape(rows.shape)
+        similarities, numbers = _best_of_each(queries, stored)
+        gone = (0, 0), (0, 1)  # a last column, for what is not there any more
+        similarities = np.pad(similarities, gone, constant_values=-2)
+        return Nearest(
+            similarities=np.take_along_axis(similarities, at, axis=1),
+            rows=rows,
+            numbers=np.take_along_axis(np.pad(numbers, gone), at, axis=1),
+        )
 
 
 @dataclass(slots=True, eq=False)
@@ -122,14 +164,15 @@ class Memory:
         with self._lock:
             held = self._held
             if held is None or held.version != self.table.version:
-                sketches = self.table.seal().n_rows > EXACT_ROWS
-                data, blocks = read_blocks(self.table, _by_key(held), sketches=sketches)
+                is_large = self.table.seal().n_descriptors > EXACT_ROWS
+                kind: Kind = "sketches" if is_large else "vectors"
+                data, blocks = read_blocks(self.table, _by_key(held), kind=kind)
                 self._held = held = Held(table=self.table, data=data, blocks=tuple(blocks))
             return held
 
     def descriptors(self) -> tuple[list[str], Float32[np.ndarray, "row dim"]]:
-        """Return all ids and descriptors, in the order in which they are stored."""
-        _, blocks = read_blocks(self.table, _by_key(self._held))
+        """Return ids and descriptors of whole pictures, in the order in which they are stored."""
+        _, blocks = read_blocks(self.table, _by_key(self._held), kind="wholes")
         blocks.reverse()
         ids: list[str] = []
         vectors = np.empty((sum(map(len, blocks)), self.table.metadata["dim"]), np.float32)
@@ -144,15 +187,52 @@ def _by_key(held: Held | None) -> dict[str, Block]:
     return {block.key: block for block in held.blocks} if held else {}
 
 
-def _nearest_in(block: Block, queries: Float32[np.ndarray, "query dim"], k: int) -> Nearest:
-    if isinstance(block.descriptors, SketchIndex):
-        return block.descriptors.nearest(queries, k)
-    return top_k(queries, block.descriptors, k)
-
-
-def _best(
-    scores: Float32[np.ndarray, "query found"], rows: Int64[np.ndarray, "query found"], k: int
+def _nearest_in(
+    block: Block, queries: Float32[np.ndarray, "query dim"], k: int, first: int
 ) -> Nearest:
-    """Return the k best of each query; of equal ones the earlier row comes first."""
-    order = np.lexsort((rows, -scores), axis=1)[:, :k]
-    return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
+    """Return the k nearest pictures of a block, whose rows begin with ``first``."""
+    similarities, at = _top(block.descriptors, queries, k)
+    wholes = Nearest(
+        similarities=similarities, rows=at + first, numbers=np.zeros_like(at, np.uint8)
+    )
+    if not block.n_each:
+        return wholes
+    n_wanted = min(k * block.n_each, len(block.pictures))  # they are of the k nearest, at least
+    similarities, at = _top(block.parts, queries, n_wanted)
+    rows, numbers = block.pictures[at] + first, block.numbers[at]
+    parts = Nearest(similarities=similarities, rows=rows, numbers=numbers)
+    both = wholes.with_others(parts, k + n_wanted)
+    return both.at(_first_of_each(both.rows, k))
+
+
+def _top(
+    descriptors: Descriptors, queries: Float32[np.ndarray, "query dim"], k: int
+) -> tuple[Float32[np.ndarray, "query k"], Int64[np.ndarray, "query k"]]:
+    if isinstance(descriptors, SketchIndex):
+        return descriptors.nearest(queries, k)
+    return top_k(queries, descriptors, k)
+
+
+def _first_of_each(rows: Int64[np.ndarray, "query found"], k: int) -> Int64[np.ndarray, "query k"]:
+    """Return the places at which the first k pictures of each query stand for the first time."""
+    firsts = [np.sort(np.unique(of_query, return_index=True)[1])[:k] for of_query in rows]
+    return np.array(firsts, np.int64).reshape(len(rows), k)
+
+
+def _best_of_each(
+    queries: Float32[np.ndarray, "query dim"], stored: Stored
+) -> tuple[Float32[np.ndarray, "query picture"], UInt8[np.ndarray, "query picture"]]:
+    """Return the similarity of each picture's nearest descriptor, and its number; wholes first."""
+    order = np.argsort(stored.pictures, kind="stable")  # each picture's descriptors side by side
+    pictures, numbers = stored.pictures[order], stored.numbers[order]
+    starts = np.searchsorted(pictures, np.arange(len(stored.ids)))
+    closeness = queries @ stored.values[order].astype(np.float32).T - _margins(numbers)
+    best = np.maximum.reduceat(closeness, starts, axis=1)
+    nearest = np.where(closeness == best[:, pictures], numbers, np.uint8(255))
+    number = np.minimum.reduceat(nearest, starts, axis=1)
+    return best + _margins(number), number
+
+
+def _margins(numbers: UInt8[np.ndarray, "..."]) -> Float32[np.ndarray, "..."]:
+    """Return by how much similarities of parts have to be larger."""
+    return np.where(numbers > 0, np.float32(PART_MARGIN), np.float32(0))

@@ -17,7 +17,8 @@ __all__ = ["Scale"]
 class Scale:
     """How scores are made and read: by the model's background and calibration, if it has them.
 
-    ``n_chances`` is how many pairs one query makes: one for each reference and view of the query.
+    ``n_chances`` is how many pairs one query makes: one for each descriptor, of a reference or of
+    its part, and view of the query.
     """
 
     describer: OnnxDescriber

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from vit4icd.collection.descriptors import PART_MARGIN
 from vit4icd.collection.features import FEATURE_COLUMNS, features_in, in_parts
 from vit4icd.collection.memory import Held, Memory
 from vit4icd.collection.pictures import Pictures, sha256_of
-from vit4icd.collection.rows import RECORD_COLUMNS, Record, records_in
+from vit4icd.collection.records import RECORD_COLUMNS, Record, records_in
 from vit4icd.collection.scale import Scale
-from vit4icd.collection.views import n_views, views_of
+from vit4icd.collection.views import n_views, part_name, views_of
 from vit4icd.describer import OnnxDescriber
 from vit4icd.errors import ConfigError, ImageError
 from vit4icd.images import prepare, read_image
@@ -88,7 +89,7 @@ class Searching:
         """Answer the queries in their order, all by one version of the collection."""
         held = self.memory.newest()
         most = n_views(flip=self.flip, rotate=self.rotate, regions=self.regions)
-        scale = Scale(describer=self.describer, n_chances=len(held) * most)
+        scale = Scale(describer=self.describer, n_chances=held.n_descriptors * most)
         threshold, n_done = scale.threshold(self.threshold), 0
         for batch in described(
             range(len(pictures)),
@@ -156,18 +157,18 @@ class Searching:
             return [[] for _ in queries]
         vectors = np.concatenate([query.vectors for query in queries])
         bias, depth = scale.bias(vectors), max(self.k, self._n_tried)
-        similarities, rows = held.nearest(vectors, depth)
-        name = dict(zip(rows.ravel().tolist(), held.names(rows.ravel()), strict=True))
+        nearest = held.nearest(vectors, depth)
+        rows = nearest.rows.ravel()
+        name = dict(zip(rows.tolist(), held.names(rows), strict=True))
         found, first = [], 0
         for query in queries:
             best: dict[str, _Candidate] = {}
             for view, orientation in enumerate(query.rest.views, first):
-                for row, similarity in zip(
-                    rows[view].tolist(), similarities[view].tolist(), strict=True
-                ):
+                for row, similarity, number in nearest.of(view):
                     similarity = min(similarity, 1.0)  # half precision may round past it
-                    score = similarity + float(bias[view])
-                    candidate = _Candidate(name[row], row, similarity, score, orientation)
+                    score = similarity - PART_MARGIN * (number > 0) + float(bias[view])
+                    part = part_name(number)
+                    candidate = _Candidate(name[row], row, similarity, score, orientation, part)
                     other = best.setdefault(candidate.reference, candidate)
                     if score > other.score:
                         best[candidate.reference] = candidate
@@ -259,6 +260,7 @@ class _Candidate:
     similarity: float
     score: float
     orientation: str
+    part: str
 
 
 def _to_json(match: Match) -> dict[str, Any]:
@@ -291,5 +293,6 @@ def _match(
         same_bytes=query.sha256 == record.sha256,
         least_score=threshold,
         orientation=candidate.orientation,
+        reference_part=candidate.part,
         metadata=record.metadata,
     )

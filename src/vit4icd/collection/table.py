@@ -17,24 +17,16 @@ import lance
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vit4icd.collection.rows import (
-    RECORD_COLUMNS,
-    SEAL_ID,
-    Record,
-    Seal,
-    encode,
-    restamped,
-    schema_of,
-    seal_in,
-    sealed,
-)
+from vit4icd.collection.descriptors import SEALED_COLUMNS
+from vit4icd.collection.records import RECORD_COLUMNS, SEAL_ID, Record, encode
+from vit4icd.collection.rows import Seal, restamped, schema_of, seal_in, seal_of, sealed
 from vit4icd.errors import ConfigError, DataError, FormatError, StoreError, Vit4icdError
 from vit4icd.storage import flush
 
 __all__ = ["FORMAT_VERSION", "KEPT_FOR", "Snapshot", "Table", "explained"]
 
-FORMAT_VERSION = 1
-"""Of the table's columns; a newer one is refused."""
+FORMAT_VERSION = 2
+"""Of the table's columns; a newer one is refused. The first had none for parts of pictures."""
 KEPT_FOR = timedelta(minutes=30)
 """How long a version stays when it is the newest no more, for those who are reading it."""
 
@@ -96,7 +88,8 @@ class Table:
         if "://" not in uri and folder.exists() and not (folder.is_dir() and _is_empty(folder)):
             raise ConfigError(f"{uri} exists already; name another place, or open it")
         text = json.dumps({"format_version": FORMAT_VERSION, "dim": dim, **metadata})
-        schema = schema_of(dim, {_KEY: text, _CHECK: str(zlib.crc32(text.encode()))})
+        named = {_KEY: text, _CHECK: str(zlib.crc32(text.encode()))}
+        schema = schema_of(dim, named, with_parts=FORMAT_VERSION > 1)
         with explained(uri, "written"):
             first = sealed(schema.empty_table(), Seal(), schema)
             lance.write_dataset(first, uri, mode="create")
@@ -126,14 +119,23 @@ class Table:
             return lance.dataset(self.uri)
 
     @property
+    def has_parts(self) -> bool:
+        """Whether there are columns for parts of pictures."""
+        return "parts" in self.schema.names
+
+    @property
     def version(self) -> int:
         """Number of the newest version."""
         return int(self.latest().version)
 
     def seal(self, data: lance.LanceDataset | None = None) -> Seal:
-        """Return how many pictures there are in a version, and the sum of their checksums."""
+        """Return how many pictures and parts are in a version, and the sum of their checksums."""
         data = self.latest() if data is None else data
         return seal_in(self._read(data, RECORD_COLUMNS, filter=pc.field("id") == SEAL_ID))
+
+    def having(self, columns: Sequence[str]) -> list[str]:
+        """Return those of the columns that there are in a table of this format."""
+        return [name for name in columns if name in self.schema.names]
 
     def find(self, ids: Sequence[bytes], columns: Sequence[str]) -> pa.Table:
         """Return the rows of these ids, in any order; ids that are not there are left out."""
@@ -153,7 +155,7 @@ class Table:
         """
         try:
             with explained(self.uri, "read"):
-                found = data.take(list(places), columns=list(columns))
+                found = data.take(list(places), columns=self.having(columns))
             if found["id"].to_pylist() == list(ids):
                 return found
         except StoreError:
@@ -169,11 +171,11 @@ class Table:
 
     def upsert(self, rows: pa.Table) -> None:
         """Add rows, in place of those that have their ids; when it returns, they are stored."""
-        ids, checks = rows["id"].to_pylist(), rows["vector_check"].to_pylist()
+        ids, added = rows["id"].to_pylist(), seal_of(rows)
 
         def commit(data: lance.LanceDataset) -> int:
-            replaced = self._checks(data, ids)
-            self._merge(data, rows, self.seal(data).plus(replaced, -1).plus(checks))
+            replaced = self._seal_of(data, ids)
+            self._merge(data, rows, self.seal(data).plus(replaced, -1).plus(added))
             return len(rows)
 
         self._committed(commit)
@@ -196,15 +198,15 @@ class Table:
         """Remove the rows of these ids and return how many there were."""
 
         def commit(data: lance.LanceDataset) -> int:
-            removed = self._checks(data, ids)
-            if removed:
+            removed = self._seal_of(data, ids)
+            if removed.n_rows:
                 seal = self.seal(data).plus(removed, -1)
                 listed = ", ".join(f"X'{id_.hex()}'" for id_ in ids)
                 merge = data.merge_insert("id").when_matched_update_all()
                 merge.when_not_matched_by_source_delete(f"id IN ({listed})").conflict_retries(
                     0
                 ).execute(sealed(self.schema.empty_table(), seal, self.schema))
-            return len(removed)
+            return removed.n_rows
 
         return self._committed(commit)
 
@@ -265,16 +267,14 @@ class Table:
 
     def _read(self, data: lance.LanceDataset, columns: Sequence[str], **options: Any) -> pa.Table:
         with explained(self.uri, "read"):
-            return data.scanner(columns=list(columns), **options).to_table()
+            return data.scanner(columns=self.having(columns), **options).to_table()
 
     def _merge(self, data: lance.LanceDataset, rows: pa.Table, seal: Seal) -> None:
         merge = data.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
         merge.conflict_retries(0).execute(sealed(rows, seal, self.schema))
 
-    def _checks(self, data: lance.LanceDataset, ids: Sequence[bytes]) -> list[int]:
-        found = self._read(data, ["vector_check"], filter=pc.field("id").isin(list(ids)))
-        checks: list[int] = found["vector_check"].to_pylist()
-        return checks
+    def _seal_of(self, data: lance.LanceDataset, ids: Sequence[bytes]) -> Seal:
+        return seal_of(self._read(data, SEALED_COLUMNS, filter=pc.field("id").isin(list(ids))))
 
     def _committed(self, commit: Callable[[lance.LanceDataset], int]) -> int:
         """Commit on top of the newest version, again and again while others are faster."""
@@ -367,6 +367,7 @@ def _metadata_in(schema: pa.Schema, uri: str) -> Mapping[str, Any]:
             f"the collection {uri} has format {metadata['format_version']}; this version reads up "
             f"to {FORMAT_VERSION}: upgrade vit4icd"
         )
-    if not schema.equals(schema_of(metadata["dim"], {}), check_metadata=False):
+    expected = schema_of(metadata["dim"], {}, with_parts=metadata["format_version"] > 1)
+    if not schema.equals(expected, check_metadata=False):
         raise FormatError(f"the columns of the collection {uri} are damaged")
     return metadata

@@ -1,4 +1,4 @@
-"""The views of a query that are searched: turned, mirrored, in parts; it describes none."""
+"""The views of a picture: whole, turned, mirrored, in parts; it describes none."""
 
 from collections.abc import Iterator
 from itertools import product
@@ -8,11 +8,14 @@ from jaxtyping import UInt8
 
 from vit4icd.matches import too_plain
 
-__all__ = ["n_views", "views_of"]
+__all__ = ["N_PARTS", "n_views", "part_name", "parts_of", "views_of"]
 
 Picture = UInt8[np.ndarray, "_ _ 3"]
 
-_REGIONS = tuple(product(("top", "middle", "bottom"), ("left", "centre", "right")))
+_PLACES = [*map(" ".join, product(("top", "middle", "bottom"), ("left", "centre", "right")))]
+
+N_PARTS = len(_PLACES)
+"""Parts that a picture is cut into."""
 
 
 def views_of(
@@ -30,12 +33,37 @@ def views_of(
     for orientation, turned in _orientations(image, flip or rotate, rotate):
         yield orientation, turned
         if regions:
-            yield from _regions(orientation, turned)
+            for number, part in parts_of(turned):
+                yield f"{orientation}, {part_name(number)}", part
+
+
+def parts_of(image: Picture) -> Iterator[tuple[int, Picture]]:
+    """Yield the parts of a picture, each with its number from 1; those too plain are left out.
+
+    Nine parts of half the width and height, each overlapping its neighbours by half.
+    """
+    height, width = image.shape[0] // 2, image.shape[1] // 2
+    for number in range(1, N_PARTS + 1) if min(height, width) else ():
+        down, across = divmod(number - 1, 3)
+        top, left = height * down // 2, width * across // 2
+        part = np.ascontiguousarray(image[top : top + height, left : left + width])
+        if too_plain(part) is None:
+            yield number, part
+
+
+def part_name(number: int) -> str:
+    """Return what a part is called; 0 is the whole picture.
+
+    Example:
+        >>> part_name(0), part_name(1), part_name(5)
+        ('whole', 'top left', 'middle centre')
+    """
+    return ["whole", *_PLACES][number]
 
 
 def n_views(*, flip: bool, rotate: bool, regions: bool) -> int:
     """Return how many views a picture has at most."""
-    return (8 if rotate else 2 if flip else 1) * (10 if regions else 1)
+    return (8 if rotate else 2 if flip else 1) * (1 + N_PARTS * regions)
 
 
 def _orientations(image: Picture, flip: bool, rotate: bool) -> Iterator[tuple[str, Picture]]:
@@ -45,14 +73,3 @@ def _orientations(image: Picture, flip: bool, rotate: bool) -> Iterator[tuple[st
             words = ["flipped"] * is_flipped + [f"rotated {90 * turns}"] * (turns > 0)
             turned = np.ascontiguousarray(np.rot90(mirrored, -turns))
             yield " and ".join(words) or "upright", turned
-
-
-def _regions(orientation: str, image: Picture) -> Iterator[tuple[str, Picture]]:
-    height, width = image.shape[0] // 2, image.shape[1] // 2
-    if not min(height, width):
-        return
-    for place, (vertical, horizontal) in enumerate(_REGIONS):
-        top, left = height * (place // 3) // 2, width * (place % 3) // 2
-        part = np.ascontiguousarray(image[top : top + height, left : left + width])
-        if too_plain(part) is None:
-            yield f"{orientation}, {vertical} {horizontal}", part
