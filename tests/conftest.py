@@ -1,6 +1,11 @@
 """Fixtures shared by every room's tests."""
 
+import os
 from pathlib import Path
+
+# Tests run side by side on few cores, and their networks are tiny: threads that wait for each other
+# in loops would take four times the time. Read by libraries when they load, so it stands first.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import onnx

@@ -1,5 +1,8 @@
 """Model folders: what torch and ONNX Runtime describe alike, whole or not at all."""
 
+import shutil
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +26,30 @@ def _export(folder: Path, name: BackboneName = "vit_test", **options: object) ->
     return folder
 
 
+Exported = Callable[[BackboneName, bool], Path]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """Return the model folder of a network, whole or in half precision, to read only."""
+
+    @cache
+    def make(name: BackboneName, half: bool) -> Path:
+        return _export(tmp_path_factory.mktemp("exported") / "model", name, half=half)
+
+    return make
+
+
+@pytest.fixture
+def old(exported: Exported, tmp_path: Path) -> Path:
+    """A model folder to try things on."""
+    return shutil.copytree(exported("vit_test", False), tmp_path / "model")
+
+
 @pytest.mark.parametrize("name", ["vit_test", "resnet_test", "efficientnet_lite0"])
 @pytest.mark.parametrize("half", [False, True])
-def test_describes_as_torch_does(name: BackboneName, half: bool, tmp_path: Path) -> None:
-    folder = _export(tmp_path / "model", name, half=half)
+def test_describes_as_torch_does(name: BackboneName, half: bool, exported: Exported) -> None:
+    folder = exported(name, half)
     pixels = np.random.default_rng(0).standard_normal((3, 3, 32, 32)).astype(np.float32)
     ours = load_describer(folder, n_threads=1).describe(pixels)
     with torch.no_grad():
@@ -49,9 +72,9 @@ def test_describes_by_patches_as_torch_does(tmp_path: Path) -> None:
     ).min() > 0.9999
 
 
-def test_halves_the_file_in_half_precision(tmp_path: Path) -> None:
-    full = _export(tmp_path / "full", "efficientnet_lite0") / "model.onnx"
-    half = _export(tmp_path / "half", "efficientnet_lite0", half=True) / "model.onnx"
+def test_halves_the_file_in_half_precision(exported: Exported) -> None:
+    full = exported("efficientnet_lite0", False) / "model.onnx"
+    half = exported("efficientnet_lite0", True) / "model.onnx"
     assert half.stat().st_size < 0.55 * full.stat().st_size
 
 
@@ -64,8 +87,8 @@ def test_refuses_a_graph_that_disagrees_and_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
-def test_replaces_a_model_folder_only_when_told_to(tmp_path: Path) -> None:
-    folder = _export(tmp_path / "model")
+def test_replaces_a_model_folder_only_when_told_to(old: Path, tmp_path: Path) -> None:
+    folder = old
     (folder / "calibration.json").write_text("an hour of work")
     with pytest.raises(ConfigError, match="--overwrite"):
         _export(folder, "resnet_test")
@@ -79,8 +102,10 @@ def test_replaces_a_model_folder_only_when_told_to(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["thesis.txt", "model.json"])
-def test_never_replaces_what_is_not_a_model_folder_alone(name: str, tmp_path: Path) -> None:
-    folder = _export(tmp_path / "model") if name == "thesis.txt" else tmp_path / "site"
+def test_never_replaces_what_is_not_a_model_folder_alone(
+    name: str, old: Path, tmp_path: Path
+) -> None:
+    folder = old if name == "thesis.txt" else tmp_path / "site"
     folder.mkdir(exist_ok=True)
     (folder / name).write_text('{"years": "of work"}')
     with pytest.raises(FormatError, match="is no"):
@@ -97,9 +122,9 @@ def test_refuses_a_file_in_the_folders_place_and_takes_an_empty_folder(tmp_path:
 
 
 def test_keeps_the_old_folder_when_the_new_one_cannot_take_its_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    old: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, rename = _export(tmp_path / "model"), Path.rename
+    rename = Path.rename
 
     def fails(path: Path, target: Path) -> Path:
         if path.name.endswith(".tmp"):
@@ -108,21 +133,21 @@ def test_keeps_the_old_folder_when_the_new_one_cannot_take_its_place(
 
     monkeypatch.setattr(Path, "rename", fails)
     with pytest.raises(OSError, match="no space"):
-        _export(folder, "resnet_test", overwrite=True)
-    assert load_model(folder).architecture.name == "vit_test"
+        _export(old, "resnet_test", overwrite=True)
+    assert load_model(old).architecture.name == "vit_test"
 
 
-def test_finds_the_old_folder_again_after_a_kill_between_the_renames(tmp_path: Path) -> None:
-    folder = _export(tmp_path / "model")
-    folder.rename(tmp_path / ".model.old")
+def test_finds_the_old_folder_again_after_a_kill_between_the_renames(
+    old: Path, tmp_path: Path
+) -> None:
+    old.rename(tmp_path / ".model.old")
     with pytest.raises(ConfigError, match="--overwrite"):
-        _export(folder, "resnet_test")
-    assert load_model(folder).architecture.name == "vit_test"
+        _export(old, "resnet_test")
+    assert load_model(old).architecture.name == "vit_test"
 
 
-def test_loads_a_vit_for_another_image_size(tmp_path: Path) -> None:
-    folder = _export(tmp_path / "model")
-    model = load_model(folder, image_size=64)
+def test_loads_a_vit_for_another_image_size(exported: Exported) -> None:
+    model = load_model(exported("vit_test", False), image_size=64)
     assert model.describe(torch.zeros(1, 3, 64, 64)).shape == (1, 16)
 
 

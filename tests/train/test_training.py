@@ -35,22 +35,33 @@ PLACE = Place()
 @pytest.fixture
 def data(tmp_path: Path) -> TrainingData:
     make_pictures(tmp_path / "train", 12)
-    return TrainingData(classes=open_classes(tmp_path / "train"), name="train")
+    return _data(tmp_path)
+
+
+def _data(folder: Path) -> TrainingData:
+    return TrainingData(classes=open_classes(folder / "train"), name="train")
 
 
 def _run(data: TrainingData, out: Path, **options: object) -> Path:
     return train(tiny(), data, out=out, place=PLACE, **options)  # type: ignore[arg-type]
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with pictures ("train") and a run of all stages on them ("out")."""
+    folder = tmp_path_factory.mktemp("whole")
+    make_pictures(folder / "train", 12)
+    _run(_data(folder), folder / "out")
+    return folder
+
+
 def _weights(out: Path, stage: str) -> dict[str, torch.Tensor]:
     return load_learner(out / stage / "averaged.pt")
 
 
-def test_runs_all_stages_and_leaves_a_model_after_each(data: TrainingData, tmp_path: Path) -> None:
-    folder = _run(data, tmp_path / "out")
-    assert folder == tmp_path / "out" / "pairs" / "model"
+def test_runs_all_stages_and_leaves_a_model_after_each(whole: Path) -> None:
     for stage in ("teacher", "student", "tune", "pairs"):
-        out = tmp_path / "out" / stage
+        out = whole / "out" / stage
         model = load_model(out / "model")
         assert model.describe(torch.zeros(1, 3, 32, 32)).shape == (1, 16)
         lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
@@ -77,21 +88,21 @@ def _stopping_at(stage: str, step: int) -> Callable[[StageName], Callable[[StepR
 
 @pytest.mark.parametrize(("stage", "step"), [("teacher", 2), ("student", 3), ("pairs", 5)])
 def test_resumes_a_stopped_run_to_the_same_weights(
-    stage: str, step: int, data: TrainingData, tmp_path: Path
+    stage: str, step: int, whole: Path, tmp_path: Path
 ) -> None:
-    _run(data, tmp_path / "whole")
+    data, stopped = _data(whole), tmp_path / "stopped"
     with pytest.raises(KeyboardInterrupt):
-        _run(data, tmp_path / "stopped", progress=_stopping_at(stage, step))
-    assert (tmp_path / "stopped" / stage / "last.pt").exists()
-    _run(data, tmp_path / "stopped", resume=True)
+        _run(data, stopped, progress=_stopping_at(stage, step))
+    assert (stopped / stage / "last.pt").exists()
+    assert _run(data, stopped, resume=True) == stopped / "pairs" / "model"
     for name in ("teacher", "student", "tune", "pairs"):
-        whole, resumed = _weights(tmp_path / "whole", name), _weights(tmp_path / "stopped", name)
-        assert whole.keys() == resumed.keys()
-        for key, tensor in whole.items():
+        expected, resumed = _weights(whole / "out", name), _weights(stopped, name)
+        assert expected.keys() == resumed.keys()
+        for key, tensor in expected.items():
             torch.testing.assert_close(tensor, resumed[key], rtol=0, atol=0)
         logs = [
-            [json.loads(line)["loss"] for line in _lines(tmp_path / run / name / "log.jsonl")]
-            for run in ("whole", "stopped")
+            [json.loads(line)["loss"] for line in _lines(run / name / "log.jsonl")]
+            for run in (whole / "out", stopped)
         ]
         assert logs[0] == logs[1]
 
@@ -366,16 +377,15 @@ def test_resumes_with_the_memory_it_had(data: TrainingData, tmp_path: Path) -> N
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
 
 
-def test_starts_from_the_weights_that_a_stage_left(data: TrainingData, tmp_path: Path) -> None:
-    first = tmp_path / "first"
-    _run(data, first, stages=["teacher", "student"])
+def test_starts_from_the_weights_that_a_stage_left(whole: Path, tmp_path: Path) -> None:
+    first = whole / "out"
     path = first / "student" / "averaged.pt"
     imported = import_weights(path)
     assert imported.complete
     left = load_learner(path)
     assert all(torch.equal(left[f"model.{name}"], t) for name, t in imported.state.items())
     second, teacher = tmp_path / "second", first / "teacher" / "model"
-    _run(data, second, stages=["student"], starts={"student": path}, teacher=teacher)
+    _run(_data(whole), second, stages=["student"], starts={"student": path}, teacher=teacher)
     assert not torch.equal(
         load_learner(second / "student" / "averaged.pt")["model.projection.weight"],
         left["model.projection.weight"],
