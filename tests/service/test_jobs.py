@@ -90,6 +90,18 @@ def test_goes_on_after_a_stop(serving: Serving, pictures: list[Path]) -> None:
         assert _finished(client, location)["n_stored"] == 6
 
 
+def test_keeps_over_a_stop_that_parts_are_wanted(serving: Serving, pictures: list[Path]) -> None:
+    with serving() as client:
+        held = client.app.state.service  # type: ignore[attr-defined]
+        held.jobs.close()
+        taken = client.post(f"{PATH}?regions=true", content=_tar(_read(pictures)), headers=TAR)
+        assert taken.json()["regions"] is True
+    with serving() as client:
+        assert _finished(client, taken.headers["location"])["n_stored"] == 6
+        held = client.app.state.service  # type: ignore[attr-defined]
+        assert held.library.first.collection.info().n_parts == 54
+
+
 def test_gives_a_job_back_when_it_stops(
     serving: Serving, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

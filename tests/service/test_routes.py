@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.service.conftest import Serving, add, search
 from vit4icd.collection import Answer, Collection
-from vit4icd.images import read_image, write_image
+from vit4icd.images import read_image, resize, write_image
 from vit4icd.service.problems import CODES, MEDIA_TYPE
 
 
@@ -155,6 +155,52 @@ def test_answers_mistakes_with_problem_documents(
     answer = client.request(method, path)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert answer.headers["content-type"] == MEDIA_TYPE
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "known"),
+    [
+        ("POST", "collections/mine/search?rotat=true&k=3", "flip, k, regions, review, rotate"),
+        ("GET", "collections/mine/images?limits=3", "after, limit"),
+        ("DELETE", "collections/mine/images/a/b?force=1", "none"),
+        ("GET", "collections?verbose=1", "none"),
+        ("POST", "collections/mine/jobs?region=true", "regions"),
+        ("GET", "collections/mine/groups?strict=1", "after, limit, strictness, threshold"),
+        ("GET", "matches?status=undecided", "after"),
+    ],
+)
+def test_refuses_options_that_it_does_not_know(
+    method: str, path: str, known: str, client: TestClient
+) -> None:
+    answer = client.request(method, f"/v1/{path}")
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_option")
+    unknown = path.partition("?")[2].partition("=")[0]
+    assert answer.json()["detail"].startswith(f"unknown options: {unknown}; there are: {known}")
+
+
+def test_finds_what_is_cut_out_of_a_picture(client: TestClient, pictures: list[Path]) -> None:
+    image = read_image(pictures[3])
+    part = np.ascontiguousarray(image[: image.shape[0] // 2, : image.shape[1] // 2])
+    held = io.BytesIO()
+    Image.fromarray(part).save(held, "PNG")
+    for path in pictures:
+        assert add(client, path.read_bytes(), path.name).status_code == 201
+    before = search(client, held.getvalue(), threshold=-2).json()["matches"]
+    assert {match["reference_part"] for match in before} == {"whole"}
+    again = add(client, pictures[3].read_bytes(), "003.jpg", regions="true").json()
+    assert again["outcome"] == "stored"
+    (found, *_) = search(client, held.getvalue(), threshold=-2).json()["matches"]
+    assert (found["reference"], found["reference_part"]) == ("003.jpg", "top left")
+    assert found["similarity"] > 0.999
+
+
+def test_searches_parts_of_the_query(filled: TestClient, pictures: list[Path]) -> None:
+    canvas = np.full((96, 120, 3), 255, np.uint8)
+    canvas[48:, 60:] = resize(read_image(pictures[3]), 60, 48)
+    held = io.BytesIO()
+    Image.fromarray(canvas).save(held, "PNG")
+    (found, *_) = search(filled, held.getvalue(), regions=True, threshold=-2).json()["matches"]
+    assert (found["reference"], found["orientation"]) == ("003.jpg", "upright, bottom right")
 
 
 def test_refuses_thresholds_that_are_none(client: TestClient, pictures: list[Path]) -> None:

@@ -99,6 +99,9 @@ class MatchBody(BaseModel):
     similarity: float
     verified: bool
     orientation: str
+    reference_part: str = Field(
+        default="whole", description="Of the reference, which is nearest to the query."
+    )
     overlap: dict[str, Any] | None
     metadata: dict[str, str]
     image: ImageBody | None = Field(
@@ -200,6 +203,7 @@ class JobAnswer(BaseModel):
     collection: str
     state: Literal["waiting", "running", "done", "failed"]
     at: str
+    regions: bool
     n_done: int
     n_stored: int
     n_unchanged: int

@@ -12,7 +12,7 @@ from vit4icd.search import self_pairs
 from vit4icd.service.decisions import Decisions, pair_of
 from vit4icd.service.library import Shelf
 from vit4icd.service.problems import Problem
-from vit4icd.thresholds import Threshold
+from vit4icd.thresholds import Threshold, least_score
 from vit4icd.types import DescriptorSet, Pairs
 
 __all__ = ["MAX_IMAGES", "Grouping", "Groups", "Link"]
@@ -66,7 +66,7 @@ class Grouping:
                 "invalid_option",
                 f"{len(descriptors)} pictures are more than {MAX_IMAGES}; use: vit4icd dedup",
             )
-        threshold: float = self.shelf.basis_of(self.threshold)["threshold"]
+        threshold = self._least(len(descriptors))
         bias = self._bias(descriptors)
         pairs = self._undenied(
             self_pairs(descriptors, threshold=threshold, bias=bias, max_pairs=_MAX_PAIRS)
@@ -77,6 +77,15 @@ class Grouping:
             links=_links(groups, pairs, dict(zip(descriptors.ids, bias.tolist(), strict=True))),
             threshold=threshold,
             n_images=len(descriptors),
+        )
+
+    def _least(self, n_images: int) -> float:
+        describer = self.shelf.collection.describer
+        return least_score(
+            self.threshold,
+            n_references=max(1, n_images),
+            calibration=describer.calibration,
+            known=describer.card.thresholds,
         )
 
     def _bias(self, descriptors: DescriptorSet) -> Float32[np.ndarray, " image"]:

@@ -42,6 +42,8 @@ class Job:
     collection: str
     state: State
     at: str
+    regions: bool = False
+    """Whether parts of the pictures are described, too."""
     n_done: int = 0
     n_stored: int = 0
     n_unchanged: int = 0
@@ -114,7 +116,7 @@ class Jobs:
         id_ = secrets.token_hex(12)
         return id_, self._file(id_)
 
-    def add(self, id_: str, collection: str) -> Job:
+    def add(self, id_: str, collection: str, *, regions: bool = False) -> Job:
         """Queue a job whose .tar is written.
 
         Raises:
@@ -127,7 +129,7 @@ class Jobs:
             self._file(id_).unlink(missing_ok=True)
             raise Problem("unsupported_format", f"no uncompressed .tar: {error}") from error
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        job = Job(id=id_, collection=collection, state="waiting", at=at)
+        job = Job(id=id_, collection=collection, state="waiting", at=at, regions=regions)
         with self._database.writing() as connection:
             connection.execute(
                 "INSERT INTO jobs (id, at, state, collection, fields) VALUES (?, ?, ?, ?, ?)",
@@ -200,9 +202,11 @@ class Jobs:
         """Work on a job that was claimed, from its beginning: what is stored is not added twice."""
         self._in_hand = job.id
         try:
-            job = self._worked(
-                Job(id=job.id, collection=job.collection, state="running", at=job.at)
-            )
+            afresh = Job(
+                id=job.id, collection=job.collection, state="running", at=job.at,
+                regions=job.regions,
+            )  # fmt: skip
+            job = self._worked(afresh)
             if self._keep(job) and job.state in ("done", "failed"):
                 self._file(job.id).unlink(missing_ok=True)
         finally:
@@ -214,6 +218,7 @@ class Jobs:
             adding = Adding(
                 shelf=self._library.get(job.collection),
                 previews=self._previews,
+                regions=job.regions,
                 max_pixels=self._limits.max_pixels,
             )
             for batch in self._batches(job.id):

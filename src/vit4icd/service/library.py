@@ -14,7 +14,7 @@ from vit4icd.describer import OnnxDescriber
 from vit4icd.errors import ConfigError, ImageError
 from vit4icd.service.previews import Previews, holder_of
 from vit4icd.service.problems import Problem
-from vit4icd.thresholds import Threshold, least_score
+from vit4icd.thresholds import Threshold
 
 __all__ = [
     "Added",
@@ -49,17 +49,6 @@ class Shelf:
             "fingerprint": self.collection.fingerprint,
             "threshold": threshold,
         }
-
-    def basis_of(self, threshold: Threshold, *, n_views: int = 1) -> dict[str, Any]:
-        """Return what an answer rests on, with the score that a threshold stands for there."""
-        basis, describer = self.basis(), self.collection.describer
-        least = least_score(
-            threshold,
-            n_references=max(1, basis["n_images"] * n_views),
-            calibration=describer.calibration,
-            known=describer.card.thresholds,
-        )
-        return {**basis, "threshold": least}
 
     def warm_up(self) -> None:
         """Read the descriptors and run the engine once, so that the first query waits for nothing.
@@ -145,6 +134,7 @@ class Searching:
     verify: bool = False
     flip: bool = False
     rotate: bool = False
+    regions: bool = False
     max_pixels: int
 
     def pictures(self, item: Query) -> Sequence[bytes]:
@@ -168,8 +158,10 @@ class Searching:
         ]
 
     def _basis(self) -> dict[str, Any]:
-        n_views = 8 if self.rotate else 2 if self.flip else 1
-        return self.shelf.basis_of(self.threshold, n_views=n_views)
+        least = self.shelf.collection.least_score(
+            self.threshold, flip=self.flip, rotate=self.rotate, regions=self.regions
+        )
+        return self.shelf.basis(least)
 
     def _asked(self, items: Sequence[Query]) -> list[Answer]:
         answers = self.shelf.collection.ask(
@@ -180,6 +172,7 @@ class Searching:
             verify=self.verify,
             flip=self.flip,
             rotate=self.rotate,
+            regions=self.regions,
             max_pixels=self.max_pixels,
         )
         return list(answers)
@@ -209,6 +202,8 @@ class Adding:
 
     shelf: Shelf
     previews: Previews
+    regions: bool = False
+    """Whether parts of the pictures are described, too."""
     max_pixels: int
 
     def pictures(self, item: New) -> Sequence[bytes]:
@@ -234,6 +229,7 @@ class Adding:
             [items[row].data for row in rows],
             ids=[items[row].id for row in rows],
             metadata=given or None,
+            regions=self.regions,
             max_pixels=self.max_pixels,
             progress=note,
         )

@@ -7,11 +7,13 @@ from fastapi import APIRouter, Depends, Request, Response
 from vit4icd.service.access import admin, reader
 from vit4icd.service.answers import JobAnswer
 from vit4icd.service.problems import Problem
-from vit4icd.service.routes.shared import PROBLEMS, Held
+from vit4icd.service.routes.shared import PROBLEMS, Held, Regions, known_options
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/v1", tags=["bulk additions"], responses=PROBLEMS)
+router = APIRouter(
+    prefix="/v1", tags=["bulk additions"], responses=PROBLEMS, dependencies=[Depends(known_options)]
+)
 
 _KINDS = ("application/x-tar", "application/octet-stream")
 _BODY = {
@@ -26,7 +28,9 @@ _BODY = {
     "/collections/{collection}/jobs", status_code=202, dependencies=[Depends(admin)],
     openapi_extra=_BODY,
 )  # fmt: skip
-async def add_many(request: Request, response: Response, held: Held, collection: str) -> JobAnswer:
+async def add_many(
+    request: Request, response: Response, held: Held, collection: str, regions: Regions = False
+) -> JobAnswer:
     """Take an uncompressed .tar; each picture's id is its name within.
 
     A job survives a stop of the service, and goes on when it starts again.
@@ -37,7 +41,7 @@ async def add_many(request: Request, response: Response, held: Held, collection:
         raise Problem("unsupported_format", f"a .tar comes as {_KINDS[0]}, not {kind!r}")
     id_, path = held.jobs.place()
     await held.uploads.spool(request, path)
-    job = await asyncio.to_thread(held.jobs.add, id_, shelf.name)
+    job = await asyncio.to_thread(held.jobs.add, id_, shelf.name, regions=regions)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return JobAnswer(**job.to_json())
 

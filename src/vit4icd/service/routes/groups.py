@@ -9,12 +9,15 @@ from vit4icd.groups import Strictness
 from vit4icd.service.access import admin, reader
 from vit4icd.service.answers import Basis, GroupsAnswer, QueuedAnswer
 from vit4icd.service.duplicates import Grouping
-from vit4icd.service.routes.shared import PROBLEMS, Held, Limit
+from vit4icd.service.routes.shared import PROBLEMS, Held, Limit, known_options
 from vit4icd.storage import name_fields
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/v1/collections/{collection}", tags=["groups"], responses=PROBLEMS)
+router = APIRouter(
+    prefix="/v1/collections/{collection}", tags=["groups"], responses=PROBLEMS,
+    dependencies=[Depends(known_options)],
+)  # fmt: skip
 
 Least = Annotated[
     str, Query(max_length=20, description="auto, a precision such as P99, or a score.")

@@ -23,12 +23,22 @@ from vit4icd.service.handles import Reference, handle_of_reference, read_handle
 from vit4icd.service.library import Adding, New, Shelf, sha256_of_bytes
 from vit4icd.service.previews import encode_jpeg, holder_of, shrink
 from vit4icd.service.problems import Problem
-from vit4icd.service.routes.shared import PROBLEMS, Held, Limit, body_of, require_id
+from vit4icd.service.routes.shared import (
+    PROBLEMS,
+    Held,
+    Limit,
+    Regions,
+    body_of,
+    known_options,
+    require_id,
+)
 from vit4icd.service.state import State
 
 __all__ = ["preview_of", "router"]
 
-router = APIRouter(prefix="/v1", tags=["pictures"], responses=PROBLEMS)
+router = APIRouter(
+    prefix="/v1", tags=["pictures"], responses=PROBLEMS, dependencies=[Depends(known_options)]
+)
 
 _CARD_SIDE = 480  # pixels of a small preview
 _MAX_FIELDS = 64  # of metadata
@@ -61,13 +71,17 @@ async def add_image(
     metadata: Annotated[
         str | None, Query(description='A JSON object of texts, such as {"owner": "me"}.')
     ] = None,
+    regions: Regions = False,
 ) -> AddAnswer:
     """Add a picture, or replace the one of this id; the same again changes nothing (200).
 
     When the answer comes, the picture is stored and can be found.
     """
     shelf, fields = held.library.get(collection), _metadata(metadata)
-    adding = Adding(shelf=shelf, previews=held.previews, max_pixels=held.config.limits.max_pixels)
+    adding = Adding(
+        shelf=shelf, previews=held.previews, regions=regions,
+        max_pixels=held.config.limits.max_pixels,
+    )  # fmt: skip
     async with held.uploads.receive(request, urls=_URLS) as upload:
         data = upload.only().data
         name = require_id(sha256_of_bytes(data) if id_ is None else id_)

@@ -22,12 +22,14 @@ from vit4icd.service.findings import State as FindingState
 from vit4icd.service.overlays import draw_overlay, prove
 from vit4icd.service.problems import Problem
 from vit4icd.service.routes.images import preview_of
-from vit4icd.service.routes.shared import PROBLEMS, Held, Limit
+from vit4icd.service.routes.shared import PROBLEMS, Held, Limit, known_options
 from vit4icd.service.state import State
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/v1", tags=["review"], responses=PROBLEMS)
+router = APIRouter(
+    prefix="/v1", tags=["review"], responses=PROBLEMS, dependencies=[Depends(known_options)]
+)
 
 _EXPORT_PAGE = 10_000
 

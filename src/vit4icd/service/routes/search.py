@@ -10,13 +10,14 @@ from vit4icd.service.access import reader
 from vit4icd.service.answers import Basis, CompareAnswer, SearchAnswer, match_body
 from vit4icd.service.comparison import Comparing, Pair
 from vit4icd.service.library import Searching
-from vit4icd.service.routes.shared import PROBLEMS, Held, body_of
+from vit4icd.service.routes.shared import PROBLEMS, Held, body_of, known_options
 
 __all__ = ["router"]
 
 router = APIRouter(
-    prefix="/v1", tags=["search"], responses=PROBLEMS, dependencies=[Depends(reader)]
-)
+    prefix="/v1", tags=["search"], responses=PROBLEMS,
+    dependencies=[Depends(reader), Depends(known_options)],
+)  # fmt: skip
 
 _SHOWN = 200  # signs of a name that a client gives
 _ONE = {"image": "image_url"}
@@ -35,6 +36,9 @@ async def search(
     verify: Annotated[bool, Query(description="Try to prove the nearest.")] = False,
     flip: Annotated[bool, Query(description="Search the mirrored picture too.")] = False,
     rotate: Annotated[bool, Query(description="Search all eight orientations.")] = False,
+    regions: Annotated[
+        bool, Query(description="Search nine parts of the picture too, for small copies in it.")
+    ] = False,
     review: Annotated[
         bool, Query(description="Keep picture and matches until somebody judged them.")
     ] = False,
@@ -46,7 +50,7 @@ async def search(
     shelf = held.library.get(collection)
     kind = Searching(
         shelf=shelf, k=k, threshold=threshold, verify=verify, flip=flip, rotate=rotate,
-        max_pixels=held.config.limits.max_pixels,
+        regions=regions, max_pixels=held.config.limits.max_pixels,
     )  # fmt: skip
     async with held.uploads.receive(request, urls=_ONE) as upload:
         picture = upload.only()

@@ -3,16 +3,20 @@
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from fastapi import Depends, Query
+from fastapi import Depends, Query, Request
 
 from vit4icd.service.answers import ProblemBody
 from vit4icd.service.problems import MEDIA_TYPE, Problem
 from vit4icd.service.state import State, state_of
 
-__all__ = ["PROBLEMS", "Held", "Limit", "body_of", "require_id"]
+__all__ = ["PROBLEMS", "Held", "Limit", "Regions", "body_of", "known_options", "require_id"]
 
 Held = Annotated[State, Depends(state_of)]
 Limit = Annotated[int, Query(ge=1, le=1_000)]
+Regions = Annotated[
+    bool,
+    Query(description="Describe nine parts of each picture too, to find what shows a part of it."),
+]
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": ProblemBody, "description": text, "content": {MEDIA_TYPE: {}}}
@@ -45,6 +49,22 @@ def body_of(urls: Mapping[str, str], *, is_raw: bool = False) -> Mapping[str, An
     if is_raw:
         content |= {kind: {"schema": file} for kind in ("image/jpeg", "application/octet-stream")}
     return {"requestBody": {"required": True, "content": content}}
+
+
+def known_options(request: Request) -> None:
+    """Refuse a request with options in its address that the route's description does not name.
+
+    Raises:
+        Problem: there are such.
+    """
+    methods = request.app.openapi()["paths"][request.scope["route"].path_format]
+    described = methods[request.method.lower()].get("parameters", ())
+    known = {option["name"] for option in described if option["in"] == "query"}
+    if unknown := sorted(request.query_params.keys() - known):
+        listed = ", ".join(sorted(known)) or "none"
+        raise Problem(
+            "invalid_option", f"unknown options: {', '.join(unknown)}; there are: {listed}"
+        )
 
 
 def require_id(id_: str) -> str:

@@ -54,7 +54,7 @@ export class Search {
     }
     const form = new FormData();
     form.append("image", file, file.name || "pasted picture");
-    const options = ["verify", "flip", "rotate"].map((name) => `${name}=${$(name).checked}`).join("&");
+    const options = ["verify", "flip", "rotate", "regions"].map((name) => `${name}=${$(name).checked}`).join("&");
     const number = ++this.number;
     say("Searching…");
     $("view-search").setAttribute("aria-busy", "true");
