@@ -1,5 +1,6 @@
 """Parts of references: described beside them, compared like them, told by name, never lost."""
 
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -227,6 +228,19 @@ def test_notices_parts_that_are_lost(collection: Collection) -> None:
         collection.descriptors()
     (problem,) = collection.verify().problems
     assert "19 pictures and 54 parts are there whole, but 19 pictures and 63 parts" in problem
+
+
+@pytest.mark.parametrize("kept", [["004.jpg", "012.jpg"], []])
+def test_passes_over_what_it_can_read_no_more(
+    kept: list[str], collection: Collection, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory_room, "EXACT_ROWS", 0)
+    answers = collection.ask(pictures, k=20, threshold=-2)
+    next(answers)
+    collection.remove({record.id for record in collection.list()} - {*kept})
+    collection.compact(keep=timedelta(0))
+    last = [answer.matches for answer in answers][-1]
+    assert sorted(match.reference for match in last) == kept
 
 
 def test_holds_sketches_once_there_are_many_descriptors(

@@ -70,7 +70,7 @@ class Match:
     orientation: str = "upright"
     """How the query was turned or mirrored to be found."""
     reference_part: str = "whole"
-    """Which part of the reference is nearest to the query, if parts of it are described."""
+    """Which part of the reference is nearest; if not the whole, the score is less by a margin."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     """What is stored beside the reference."""
 
