@@ -109,7 +109,6 @@ def test_is_never_silently_wrong_when_files_are_damaged(
         shutil.rmtree(copy)
     assert sum(outcomes.values()) == N_TRIALS
     assert outcomes["refused"] > N_TRIALS // 8
-    assert outcomes["right, but reported"] > 0
 
 
 def test_reports_rows_that_are_hidden_or_back_from_the_dead(collection: Collection) -> None:

@@ -45,6 +45,7 @@ __all__ = [
     "index_compact",
     "index_info",
     "index_list",
+    "index_recover",
     "index_remove",
     "index_restore",
     "index_snapshot",
@@ -301,6 +302,27 @@ def index_restore(collection: Place, name: Name, /) -> int:
     opened = open_collection(collection)
     opened.restore(name)
     say(False, f"{collection} holds the {len(opened)} pictures of {name} again")
+    return 0
+
+
+def index_recover(collection: Place, /, *, yes: Flag = False) -> int:
+    """Take a collection that a power cut left cut short back to its newest whole version.
+
+    Args:
+        collection: Folder of the collection; nothing may write to it meanwhile.
+        yes: Do it; without, only say what would be done.
+    """
+    from vit4icd.collection import recover
+
+    found = recover(collection, dry_run=not yes)
+    for version, problem in found.cut.items():
+        print(f"version {version}: {shown(problem)}")
+    if not found.cut:
+        say(False, f"{collection} is whole: version {found.version}, {found.n_images} pictures")
+    elif found.done:
+        say(False, f"{collection} is version {found.version} again, {found.n_images} pictures")
+    else:
+        say(False, f"version {found.version} is whole, {found.n_images} pictures; --yes goes back")
     return 0
 
 

@@ -7,6 +7,7 @@ from vit4icd.collection.formats import match_fields, matches_table, write_fields
 from vit4icd.collection.identity import Info
 from vit4icd.collection.pictures import IdFrom
 from vit4icd.collection.records import Record
+from vit4icd.collection.recovery import Recovery, recover
 from vit4icd.collection.searching import Answer
 from vit4icd.collection.table import Snapshot
 
@@ -18,9 +19,11 @@ __all__ = [
     "IdFrom",
     "Info",
     "Record",
+    "Recovery",
     "Snapshot",
     "Verification",
     "match_fields",
     "matches_table",
+    "recover",
     "write_fields",
 ]

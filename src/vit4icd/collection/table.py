@@ -57,15 +57,16 @@ class Table:
 
     Every commit replaces the seal, the one row that says which rows there are. So two writers
     cannot both commit on top of one version: the later one fails, reads what the other wrote, and
-    tries again. Readers see one version from start to end.
+    tries again. Readers see one version from start to end. Of a given ``version``, the table is
+    only to be read.
 
     Raises:
         StoreError: the table cannot be read.
         FormatError: it is no collection, is damaged, or is of a newer version.
     """
 
-    def __init__(self, uri: str) -> None:
-        self.uri = uri
+    def __init__(self, uri: str, *, version: int | None = None) -> None:
+        self.uri, self._version = uri, version
         if not self.exists(uri):
             raise StoreError(
                 f"there is no collection at {uri}; make one with: vit4icd index add {uri} PICTURES"
@@ -90,7 +91,7 @@ class Table:
         text = json.dumps({"format_version": FORMAT_VERSION, "dim": dim, **metadata})
         named = {_KEY: text, _CHECK: str(zlib.crc32(text.encode()))}
         schema = schema_of(dim, named, with_parts=FORMAT_VERSION > 1)
-        with explained(uri, "written"):
+        with _flushing(uri):
             first = sealed(schema.empty_table(), Seal(), schema)
             lance.write_dataset(first, uri, mode="create")
         return cls(uri)
@@ -114,9 +115,9 @@ class Table:
         return True
 
     def latest(self) -> lance.LanceDataset:
-        """Open the newest version."""
+        """Open the newest version, or the one that was asked for."""
         with explained(self.uri, "read"):
-            return lance.dataset(self.uri)
+            return lance.dataset(self.uri, version=self._version)
 
     @property
     def has_parts(self) -> bool:
@@ -241,7 +242,7 @@ class Table:
         if name in (known.name for known in self.snapshots()):
             raise ConfigError(f"there is a snapshot {name!r} already; forget it, or take another")
         data = self.latest()
-        with self._flushing():
+        with _flushing(self.uri):
             data.tags.create(name, data.version)
         return int(data.version)
 
@@ -254,7 +255,7 @@ class Table:
     def restore(self, name: str) -> int:
         """Make a snapshot the newest version, and return its new number."""
         data, version = self.latest(), self._snapshot(name).version
-        with self._flushing():
+        with _flushing(self.uri):
             data.checkout_version(version).restore()  # type: ignore[no-untyped-call]
         return self.version
 
@@ -281,7 +282,7 @@ class Table:
         for _ in range(_ATTEMPTS):
             data = self.latest()
             try:
-                with self._flushing():
+                with _flushing(self.uri):
                     done = commit(data)
                 self._tidy_if_due()
                 return done
@@ -306,30 +307,6 @@ class Table:
             )
         return int(cleaned.bytes_removed)
 
-    @contextmanager
-    def _flushing(self) -> Iterator[None]:
-        """Flush to the disk what is written meanwhile, and explain what goes wrong."""
-        with explained(self.uri, "written"):
-            before = self._files()
-            yield
-            self._flush(self._files() - before)
-
-    def _files(self) -> set[str]:
-        """Return files and folders on this machine; each file is written once, never changed."""
-        found: set[str] = set()
-        for folder, folders, files in os.walk(self.uri) if "://" not in self.uri else ():
-            found.update(os.path.join(folder, name) for name in (*folders, *files))  # noqa: PTH118
-        return found
-
-    def _flush(self, new: set[str]) -> None:
-        """Flush files and the folders that name them to the disk, for Lance does not."""
-        paths = {*map(Path, new)}
-        for path in paths:
-            with suppress(FileNotFoundError):  # another process tidies up
-                flush(path)
-        for folder in {path.parent for path in paths}:
-            flush(folder)
-
 
 @contextmanager
 def explained(uri: str, done: str) -> Iterator[None]:
@@ -340,7 +317,37 @@ def explained(uri: str, done: str) -> Iterator[None]:
         raise
     except BaseException as error:  # a panic is no Exception
         text = _NOISE.sub("", str(error)).strip()[:_LONGEST] or type(error).__name__
+        if done == "read" and "://" not in uri:
+            text += f" (was it cut short, as by a power cut? see: vit4icd index recover {uri})"
         raise StoreError(f"the collection {uri} cannot be {done}: {text}") from error
+
+
+@contextmanager
+def _flushing(uri: str) -> Iterator[None]:
+    """Flush to the disk what is written meanwhile, for Lance does not; explain what goes wrong."""
+    with explained(uri, "written"):
+        before = _written(uri)
+        yield
+        paths = _written(uri) - before
+        for path in paths:
+            with suppress(FileNotFoundError):  # another process tidies up
+                flush(path)
+        for folder in {path.parent for path in paths}:
+            flush(folder)
+
+
+def _written(uri: str) -> set[Path]:
+    """Return the files and folders of a table on this machine, and the folders that lead to it.
+
+    Each file is written once and never changed.
+    """
+    if "://" in uri:
+        return set()
+    place = Path(uri).absolute()
+    found = {folder for folder in (place, *place.parents) if folder.exists()}
+    for folder, folders, files in os.walk(place):
+        found.update(Path(folder, name) for name in (*folders, *files))
+    return found
 
 
 def _is_conflict(error: StoreError) -> bool:

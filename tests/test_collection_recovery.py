@@ -1,0 +1,241 @@
+"""Collections after a power cut: what was acknowledged is on the disk, and can be gone back to."""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import make_model, make_pictures
+from vit4icd.cli import main
+from vit4icd.collection import Collection, recover
+from vit4icd.collection import table as table_room
+from vit4icd.describer import OnnxDescriber, load_describer
+from vit4icd.errors import ConfigError, DataError, StoreError
+
+
+@pytest.fixture
+def describer(model: Path) -> OnnxDescriber:
+    return load_describer(model, n_threads=1)
+
+
+@pytest.fixture
+def place(describer: OnnxDescriber, pictures: Path, tmp_path: Path) -> Path:
+    """A collection of which the last commit added 12 pictures to 8."""
+    collection = Collection.create(tmp_path / "mine", describer=describer)
+    paths = sorted(pictures.iterdir())
+    collection.add(paths[:8], id_from="name")
+    collection.add(paths[8:], id_from="name")
+    return tmp_path / "mine"
+
+
+def _newest(folder: Path) -> Path:
+    return max(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+
+
+def _newest_manifest(place: Path) -> Path:
+    return min((place / "_versions").glob("*.manifest"))  # the newest has the least name
+
+
+CUTS: dict[str, Callable[[Path], object]] = {
+    "an empty manifest": lambda place: _newest_manifest(place).write_bytes(b""),
+    "an empty file of rows": lambda place: _newest(place / "data").write_bytes(b""),
+    "no file of rows": lambda place: _newest(place / "data").unlink(),
+}
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_goes_back_to_the_newest_whole_version(
+    cut: str, place: Path, describer: OnnxDescriber, pictures: Path
+) -> None:
+    CUTS[cut](place)
+    with pytest.raises(StoreError, match="vit4icd index recover"):
+        Collection.open(place, describer=describer).descriptors()
+    before = sorted(place.rglob("*"))
+    found = recover(place, dry_run=True)
+    assert (found.version, found.n_images, list(found.cut), found.done) == (2, 8, [3], False)
+    assert sorted(place.rglob("*")) == before
+    assert recover(place).done
+    collection = Collection.open(place, describer=describer)
+    assert [record.id for record in collection.list()] == [f"00{n}.jpg" for n in range(8)]
+    assert collection.add(pictures, id_from="name").n_added == 12
+    assert collection.verify().problems == ()
+    assert len(collection) == 20
+    (match, *_) = collection.search(pictures / "013.jpg", threshold=-2)[0]
+    assert (match.reference, match.verdict) == ("013.jpg", "exact")
+
+
+def test_leaves_a_whole_collection_alone(place: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in place.rglob("*")}
+    found = recover(place)
+    assert (found.version, found.n_images, found.cut) == (3, 20, {})
+    assert {path: path.stat().st_mtime_ns for path in place.rglob("*")} == before
+
+
+def test_says_when_no_version_is_whole(place: Path) -> None:
+    for path in (place / "data").iterdir():
+        path.write_bytes(b"")
+    before = sorted(place.rglob("*"))
+    with pytest.raises(DataError, match="no version .* is whole; bring back a copy"):
+        recover(place)
+    assert sorted(place.rglob("*")) == before
+
+
+def test_refuses_what_is_no_collection_on_a_disk(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="there is no collection"):
+        recover(tmp_path)
+    with pytest.raises(ConfigError, match="index restore"):
+        recover("s3://bucket/mine")
+
+
+def test_says_first_and_does_it_when_told_to(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    CUTS["an empty manifest"](place)
+    said = []
+    for words in ([], ["--yes"], []):
+        with pytest.raises(SystemExit) as ended:
+            main(["index", "recover", str(place), *words])
+        assert not ended.value.code
+        said.append(capsys.readouterr())
+    assert said[0].out.startswith("version 3: ")
+    assert "version 2 is whole, 8 pictures; --yes goes back" in said[0].err
+    assert f"{place} is version 2 again, 8 pictures" in said[1].err
+    assert said[2].out == ""
+    assert f"{place} is whole: version 2, 8 pictures" in said[2].err
+
+
+def test_flushes_the_folders_that_lead_to_a_new_collection(
+    describer: OnnxDescriber, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[Path] = []
+    monkeypatch.setattr(table_room, "flush", flushed.append)
+    place = tmp_path / "new" / "mine"
+    Collection.create(place, describer=describer)
+    for path in (tmp_path, *(p for p in (tmp_path / "new").rglob("*") if p.name[0] != "l")):
+        assert path in flushed, path
+
+
+_CHILD = """
+import os, sys
+from pathlib import Path
+from vit4icd.collection import Collection, adding
+from vit4icd.describer import load_describer
+
+adding._COMMIT_ROWS = 4
+place, model, pictures = map(Path, sys.argv[1:])
+collection = Collection.create(place, describer=load_describer(model, n_threads=1))
+paths = sorted(pictures.iterdir())
+collection.add(paths[:10], id_from="name")
+os.write(1, b"DONE 10")
+collection.remove(["001.jpg", "002.jpg"])
+os.write(1, b"DONE 8")
+collection.add(paths[10:], id_from="name", regions=True)
+collection.snapshot("kept")
+os.write(1, b"DONE 18")
+"""
+_CALLS = (
+    "openat,open,creat,write,pwrite64,writev,ftruncate,fallocate,copy_file_range,rename,renameat,"
+    "renameat2,link,linkat,unlink,unlinkat,fsync,fdatasync,mkdir,mkdirat"
+)
+
+
+def _calls(trace: Path) -> Iterator[tuple[str, str]]:
+    """Yield the calls that succeeded, whole, with what they were given and gave."""
+    begun: dict[str, str] = {}
+    for line in trace.read_text(errors="replace").splitlines():
+        thread, text = line.split(maxsplit=1)
+        if text.endswith("<unfinished ...>"):
+            begun[thread] = text.removesuffix("<unfinished ...>")
+            continue
+        if resumed := re.match(r"<\.\.\. \w+ resumed>(.*)", text):
+            text = begun.pop(thread, "") + resumed[1]
+        if (call := re.match(r"(\w+)\((.*)", text)) and " = -1 E" not in text:
+            yield call[1], call[2]
+
+
+class _Disk:
+    """What a power cut would leave of a folder, by the calls that changed it.
+
+    Those are the files whose bytes were flushed after they were last written, and whose names, up
+    to the folder, are in folders that were flushed after they got them.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.content: dict[Path, list[bool]] = {}  # bytes, flushed or not, shared by their names
+        self.folders: set[Path] = set()
+        self.names: set[Path] = set()  # that are flushed
+
+    def survivors(self) -> set[Path]:
+        return {path for path, flushed in self.content.items() if flushed[0] and self._found(path)}
+
+    def _found(self, path: Path) -> bool:
+        ways = (way for way in (path, *path.parents) if self.root in way.parents)
+        return self.names.issuperset(ways)
+
+    def see(self, call: str, text: str) -> None:
+        quoted = [Path(name) for name in re.findall(r'"(/[^"]*)"', text)]
+        opened = [Path(name) for name in re.findall(r"\d+<(/[^>]*)>", text)]
+        if call in ("openat", "open", "creat"):
+            if "O_CREAT" in text and self.root in opened[-1].parents:
+                self.content.setdefault(opened[-1], [True])
+        elif call.startswith("mkdir"):
+            self.folders.add(quoted[0])
+        elif call.startswith(("rename", "link")):
+            self._name(*quoted[:2], keep=call.startswith("link"))
+        elif call.startswith("unlink"):
+            self.content.pop(quoted[0], None)
+        elif call in ("fsync", "fdatasync"):
+            self.names |= {p for p in (*self.content, *self.folders) if p.parent == opened[0]}
+            self.content.get(opened[0], [False])[0] = True
+        else:
+            for path in opened:
+                self.content.get(path, [False])[0] = False
+
+    def _name(self, old: Path, new: Path, *, keep: bool) -> None:
+        if old in self.content:
+            self.content[new] = self.content[old] if keep else self.content.pop(old)
+            self.names.discard(new)
+
+
+@pytest.mark.slow
+def test_keeps_what_it_acknowledged_through_a_power_cut(tmp_path: Path) -> None:
+    if (strace := shutil.which("strace")) is None:
+        pytest.skip("strace is not installed: what reaches the disk is not watched")
+    model = make_model(tmp_path / "model")
+    make_pictures(tmp_path / "pictures", 20)
+    root, trace = tmp_path / "root", tmp_path / "trace"
+    root.mkdir()
+    words = [strace, "-f", "-y", "-s", "200", "-e", f"trace={_CALLS}", "-o", str(trace)]
+    child = [
+        sys.executable,
+        "-c",
+        _CHILD,
+        str(root / "mine"),
+        str(model),
+        str(tmp_path / "pictures"),
+    ]
+    done = subprocess.run([*words, *child], capture_output=True, text=True, check=False)
+    if "PTRACE" in done.stderr:
+        pytest.skip(f"strace may not watch here: {done.stderr.strip()}")
+    assert done.returncode == 0, done.stderr
+    disk, seen = _Disk(root), []
+    for call, text in _calls(trace):
+        disk.see(call, text)
+        if call != "write" or not (acknowledged := re.search(r"DONE (\d+)", text)):
+            continue
+        n_images = int(acknowledged[1])
+        after = tmp_path / f"after-{n_images}"
+        for path in disk.survivors():
+            copy = after / path.relative_to(root)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+        collection = Collection.open(after / "mine", model=model)
+        assert collection.verify().problems == ()
+        assert len(collection) == n_images
+        seen.append(n_images)
+    assert seen == [10, 8, 18]
