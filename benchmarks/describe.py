@@ -8,7 +8,8 @@ import numpy as np
 from benchmarks.common import HEIGHT, WIDTH, cpu_seconds, photographs, report, wall_seconds
 from vit4icd.describer import load_describer
 from vit4icd.extract import describe
-from vit4icd.images import prepare, read_image
+from vit4icd.images import read_image
+from vit4icd.preprocessing import prepare
 
 N_PICTURES, N_THREADS = 576, 2
 

@@ -15,7 +15,8 @@ from PIL import Image
 
 from benchmarks.common import report
 from vit4icd.describer import OnnxDescriber, load_describer
-from vit4icd.images import prepare, read_image
+from vit4icd.images import read_image
+from vit4icd.preprocessing import prepare
 
 PHOTOGRAPHS = Path("src/vit4icd/demo/photographs")
 Writer = Callable[[Image.Image], bytes]

@@ -25,7 +25,8 @@ import numpy as np
 from benchmarks.common import HEIGHT, WIDTH, photographs, report
 from vit4icd.collection import Collection
 from vit4icd.describer import OnnxDescriber, load_describer
-from vit4icd.images import prepare, read_image
+from vit4icd.images import read_image
+from vit4icd.preprocessing import prepare
 
 N_REFERENCES, N_CLIENTS = 256, 64
 KIND = {"Content-Type": "image/jpeg"}

@@ -12,7 +12,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from vit4icd.images import Preprocessing, resize, write_image
+from vit4icd.images import resize, write_image
+from vit4icd.preprocessing import Preprocessing
 from vit4icd.storage import ModelCard, file_sha256, fingerprint, write_model_card
 
 DATA = Path(__file__).parent / "data"

@@ -7,7 +7,6 @@ import sys
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from vit4icd.errors import ConfigError, FormatError, ImageError
-from vit4icd.images import (
-    OFFICIAL,
-    Preprocessing,
-    prepare,
-    read_bytes,
-    read_image,
-    resize,
-    to_gray,
-    write_image,
-)
+from vit4icd.errors import ConfigError, ImageError
+from vit4icd.images import read_bytes, read_image, resize, to_gray, write_image
 
 _SMALL = Image.new("RGB", (8, 8), "red")
 _REASONS = {"empty", "unsupported_format", "too_large", "truncated", "corrupt"}
@@ -192,20 +182,6 @@ def test_decodes_large_jpegs_smaller_where_allowed(rng: np.random.Generator) -> 
     np.testing.assert_array_equal(read_image(turned, at_least=150), np.rot90(small, -1))
 
 
-def test_reduces_large_pictures_by_whole_factors_before_the_resizer(
-    rng: np.random.Generator,
-) -> None:
-    wanted = Preprocessing(image_size=64, colour="colour", decode="reduced")
-    full = replace(wanted, decode="full")
-    big = rng.integers(0, 255, (256, 192, 3)).astype(np.uint8)
-    blocks = big.reshape(64, 4, 64, 3, 3).mean((1, 3))
-    np.testing.assert_allclose(
-        prepare(big, wanted), prepare((blocks + 0.5).astype(np.uint8), full), atol=0.02
-    )
-    small = big[:127, :127]
-    np.testing.assert_array_equal(prepare(small, wanted), prepare(small, full))
-
-
 def _patched(data: bytes, at: int, patch: bytes) -> bytes:
     return data[:at] + patch + data[at + len(patch) :]
 
@@ -365,45 +341,6 @@ def test_repeats_gray_and_flattens_alpha_arrays() -> None:
     assert read_image(np.full((2, 3), 7, np.uint8)).tolist() == [[[7] * 3] * 3] * 2
     assert read_image(np.full((2, 3, 1), 7, np.uint8)).shape == (2, 3, 3)
     assert read_image(np.zeros((2, 3, 4), np.uint8)).tolist() == [[[255] * 3] * 3] * 2
-
-
-def test_prepares_what_the_preprocessing_says(picture: np.ndarray) -> None:
-    wanted = Preprocessing(image_size=32, colour="gray", mean=(0, 0, 0), std=(1, 1, 1))
-    pixels = prepare(picture, wanted)
-    assert pixels.shape == (3, 32, 32)
-    assert pixels.flags.c_contiguous
-    assert (pixels[0] == pixels[1]).all()
-    assert 0 <= pixels.min() <= pixels.max() <= 1
-
-
-def test_prepares_as_the_plain_formula_does(picture: np.ndarray) -> None:
-    wanted = Preprocessing(image_size=24, colour="colour", resizer="bilinear")
-    plain = resize(picture, 24, 24, "bilinear") / 255.0
-    expected = ((plain - np.array(wanted.mean)) / np.array(wanted.std)).transpose(2, 0, 1)
-    np.testing.assert_allclose(prepare(picture, wanted), expected, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"colour": "blue"}, {"resizer": "nearest"}, {"decode": "half"}, {"image_size": -1},
-        {"std": [0, 1, 1]}, {"mean": [float("nan"), 0, 0]}, {"image_size": "224"}, {"size": 3},
-    ],
-)  # fmt: skip
-def test_refuses_a_preprocessing_it_does_not_know(wrong: dict[str, object]) -> None:
-    with pytest.raises(FormatError, match="preprocessing"):
-        Preprocessing.from_json({**OFFICIAL.to_json(), **wrong})
-
-
-def test_writes_preprocessing_as_json_and_reads_it_back() -> None:
-    wanted = Preprocessing(image_size=64, colour="colour", decode="reduced")
-    assert Preprocessing.from_json(wanted.to_json()) == wanted
-    assert wanted.at_least == 64
-    assert OFFICIAL.at_least is None
-    with pytest.raises(FormatError):
-        Preprocessing.from_json({"image_size": 3})
-    with pytest.raises(ConfigError):
-        Preprocessing(image_size=0)
 
 
 def test_writes_jpeg_and_png_and_nothing_else(picture: np.ndarray, tmp_path: Path) -> None:

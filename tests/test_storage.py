@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from vit4icd.errors import DataError, FormatError, MismatchError
-from vit4icd.images import OFFICIAL
+from vit4icd.preprocessing import OFFICIAL
 from vit4icd.storage import (
     DescriptorWriter,
     ModelCard,

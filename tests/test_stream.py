@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import make_model
 from vit4icd.describer import OnnxDescriber, load_describer
 from vit4icd.errors import ImageError
-from vit4icd.images import prepare
+from vit4icd.preprocessing import prepare
 from vit4icd.storage import name_fields
 from vit4icd.stream import Described, Prepared, Skipped, described, write_skipped
 

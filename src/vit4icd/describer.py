@@ -13,7 +13,7 @@ from jaxtyping import Float32, UInt8
 
 from vit4icd.calibration import Calibration, read_calibration
 from vit4icd.errors import ConfigError, DataError, FormatError, MismatchError
-from vit4icd.images import Preprocessing, prepare
+from vit4icd.preprocessing import Preprocessing, prepare
 from vit4icd.storage import ModelCard, file_sha256, read_descriptors, read_model_card
 from vit4icd.types import DescriptorSet
 

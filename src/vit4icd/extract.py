@@ -11,7 +11,8 @@ import numpy as np
 from vit4icd.datasets import ImageSource, open_images
 from vit4icd.describer import Describer
 from vit4icd.errors import ConfigError, DataError, MismatchError
-from vit4icd.images import MAX_PIXELS, prepare, read_image
+from vit4icd.images import MAX_PIXELS, read_image
+from vit4icd.preprocessing import prepare
 from vit4icd.storage import DescriptorWriter
 from vit4icd.stream import Described, Prepared, Skipped, described, write_skipped
 

@@ -5,15 +5,14 @@ import re
 import stat
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal
 
 import numpy as np
 import simplejpeg
-from jaxtyping import Float32, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
@@ -25,14 +24,11 @@ from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from vit4icd.errors import ConfigError, FormatError, ImageError
+from vit4icd.errors import ConfigError, ImageError
 
 __all__ = [
     "IMAGE_SUFFIXES",
     "MAX_PIXELS",
-    "OFFICIAL",
-    "Preprocessing",
-    "prepare",
     "read_image",
     "resize",
     "to_gray",
@@ -64,68 +60,9 @@ _READERS: tuple[tuple[re.Pattern[bytes], Callable[[io.BytesIO], ImageFile]], ...
 _FORMATS = "JPEG, PNG, WebP, GIF, TIFF, AVIF, BMP, PPM"
 _ORIENTATION_TAG = 0x0112
 
-Colour = Literal["gray", "colour"]
 Resizer = Literal["bicubic", "bilinear"]
-Decode = Literal["full", "reduced"]
 Source = Path | str | bytes | Image.Image | np.ndarray
-_PILLOW_RESIZER = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Preprocessing:
-    """How a model wants its pictures; part of the model's fingerprint.
-
-    Gray is taken at the picture's own size, before resizing, as the official extraction does; the
-    resizer ignores the aspect ratio and averages over the source (Pillow's semantics).
-
-    Raises:
-        ConfigError: a field that is out of range or none of its choices.
-    """
-
-    image_size: int = 224
-    colour: Colour = "gray"
-    resizer: Resizer = "bicubic"
-    decode: Decode = "full"
-    """"reduced" shrinks large pictures by whole factors before the resizer, as far as they stay at
-    least the image size: JPEGs while they are decoded, what is left by the mean of blocks."""
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-
-    def __post_init__(self) -> None:
-        if self.image_size < 1 or not min(self.std) > 0 or not np.isfinite(self.mean).all():
-            raise ConfigError(
-                "image_size and std must be positive and mean finite, "
-                f"not {self.image_size}, {self.std} and {self.mean}"
-            )
-        literals = (self.colour, Colour), (self.resizer, Resizer), (self.decode, Decode)
-        for value, choices in literals:
-            if value not in get_args(choices):
-                raise ConfigError(f"expected one of {get_args(choices)}, not {value!r}")
-
-    @property
-    def at_least(self) -> int | None:
-        """The short side that a reduced JPEG decode must keep; None for a full decode."""
-        return self.image_size if self.decode == "reduced" else None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
-        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
-
-    @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> "Preprocessing":
-        """Read what :meth:`to_json` gave.
-
-        Raises:
-            FormatError: fields are missing, unknown or of the wrong kind.
-        """
-        try:
-            return cls(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
-        except (KeyError, TypeError, ConfigError) as error:
-            raise FormatError(f"not a description of preprocessing: {error}") from error
-
-
-OFFICIAL = Preprocessing()
-"""What the official extraction does: gray at native size, Pillow bicubic to 224 x 224."""
+PILLOW_RESIZER = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
 def read_image(
@@ -189,26 +126,6 @@ def read_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
     raise ImageError("unreadable_file", "a folder, pipe or device, not a file")
 
 
-def prepare(
-    image: UInt8[np.ndarray, "height width 3"], preprocessing: Preprocessing
-) -> Float32[np.ndarray, "3 size size"]:
-    """Return the picture as the model's input: gray or colour, resized, normalised."""
-    size = preprocessing.image_size
-    picture = Image.fromarray(image)
-    if preprocessing.colour == "gray":
-        picture = picture.convert("L")
-    resizer, gap = _PILLOW_RESIZER[preprocessing.resizer], preprocessing.at_least and 1.0
-    resized = np.asarray(picture.resize((size, size), resizer, reducing_gap=gap))
-    planes = np.broadcast_to(resized.T, (3, size, size)).transpose(0, 2, 1)
-    mean, std = np.asarray(preprocessing.mean), np.asarray(preprocessing.std)
-    scale, shift = (1 / (255 * std)).astype(np.float32), (mean / std).astype(np.float32)
-    pixels = np.empty((3, size, size), np.float32)
-    for channel in range(3):  # plane by plane: a third of the time of one strided pass
-        np.multiply(planes[channel], scale[channel], out=pixels[channel], dtype=np.float32)
-        pixels[channel] -= shift[channel]
-    return pixels
-
-
 def resize(
     image: UInt8[np.ndarray, "height width 3"],
     width: int,
@@ -216,7 +133,7 @@ def resize(
     resizer: Resizer = "bicubic",
 ) -> UInt8[np.ndarray, "new_height new_width 3"]:
     """Return the picture at another size, its aspect ratio ignored (Pillow's filters)."""
-    return np.array(Image.fromarray(image).resize((width, height), _PILLOW_RESIZER[resizer]))
+    return np.array(Image.fromarray(image).resize((width, height), PILLOW_RESIZER[resizer]))
 
 
 def to_gray(image: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "height width 3"]:

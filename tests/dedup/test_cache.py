@@ -14,7 +14,7 @@ from vit4icd.dedup.cache import Cache, read_content
 from vit4icd.dedup.files import PictureFile, take_inventory
 from vit4icd.describer import load_describer
 from vit4icd.errors import FormatError, ImageError
-from vit4icd.images import Preprocessing
+from vit4icd.preprocessing import Preprocessing
 
 
 class _Counting:

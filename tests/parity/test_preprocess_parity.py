@@ -3,7 +3,8 @@
 import numpy as np
 
 from tests.conftest import DATA
-from vit4icd.images import OFFICIAL, Preprocessing, prepare, resize, to_gray
+from vit4icd.images import resize, to_gray
+from vit4icd.preprocessing import OFFICIAL, Preprocessing, prepare
 
 STORED = np.load(DATA / "oracle" / "train" / "preprocess.npz")
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tests.conftest import DATA
 from vit4icd.errors import FormatError, WeightsError
-from vit4icd.images import OFFICIAL
+from vit4icd.preprocessing import OFFICIAL
 from vit4icd.storage import read_model_card
 from vit4icd.train import command
 from vit4icd.train.checkpoint import import_weights, load_backbone

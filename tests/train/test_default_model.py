@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vit4icd.images import Preprocessing
+from vit4icd.preprocessing import Preprocessing
 from vit4icd.train.descriptor import Architecture, build
 from vit4icd.train.export import export
 

@@ -11,7 +11,7 @@ import torch
 
 from vit4icd.describer import load_describer
 from vit4icd.errors import ConfigError, FormatError, WeightsError
-from vit4icd.images import Preprocessing
+from vit4icd.preprocessing import Preprocessing
 from vit4icd.train import export as room
 from vit4icd.train.descriptor import Architecture, BackboneName, build
 from vit4icd.train.export import export, load_model

@@ -15,8 +15,9 @@ import pytest
 import torch
 
 from tests.conftest import make_pictures
-from vit4icd.datasets import LabelledPairs, open_classes
+from vit4icd.datasets import open_classes
 from vit4icd.errors import ConfigError, DataError, MismatchError
+from vit4icd.labelled_pairs import LabelledPairs
 from vit4icd.storage import read_json
 from vit4icd.train import command
 from vit4icd.train.checkpoint import import_weights

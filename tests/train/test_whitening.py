@@ -10,7 +10,7 @@ from tests.conftest import make_pictures
 from vit4icd.datasets import open_images
 from vit4icd.describer import load_describer
 from vit4icd.errors import DataError
-from vit4icd.images import Preprocessing
+from vit4icd.preprocessing import Preprocessing
 from vit4icd.train.command import export
 from vit4icd.train.descriptor import Architecture, DescriptorModel, build
 from vit4icd.train.export import export as export_model

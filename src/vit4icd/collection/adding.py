@@ -20,9 +20,10 @@ from vit4icd.collection.views import n_views, parts_of
 from vit4icd.describer import Describer
 from vit4icd.errors import ConfigError, ImageError, StoreError
 from vit4icd.headers import read_header
-from vit4icd.images import Source, prepare, read_image
+from vit4icd.images import Source, read_image
 from vit4icd.matches import too_plain
 from vit4icd.overlap import features_of
+from vit4icd.preprocessing import prepare
 from vit4icd.stream import Described, Prepared, Skipped, described
 
 __all__ = ["AddProgress", "AddSummary", "Adding"]

@@ -17,9 +17,10 @@ from vit4icd.collection.scale import Scale
 from vit4icd.collection.views import n_views, part_name, views_of
 from vit4icd.describer import OnnxDescriber
 from vit4icd.errors import ConfigError, ImageError
-from vit4icd.images import prepare, read_image
+from vit4icd.images import read_image
 from vit4icd.matches import Match, rank_key, too_plain
 from vit4icd.overlap import LocalFeatures, Overlap, features_of, find_overlap
+from vit4icd.preprocessing import prepare
 from vit4icd.storage import name_fields
 from vit4icd.stream import Described, Prepared, Skipped, described
 from vit4icd.thresholds import Threshold

@@ -9,7 +9,7 @@ from typing import Any
 
 import vit4icd
 from vit4icd.errors import FormatError
-from vit4icd.images import Preprocessing
+from vit4icd.preprocessing import Preprocessing
 from vit4icd.storage.files import read_json, write_json
 
 __all__ = ["ModelCard", "file_sha256", "fingerprint", "read_model_card", "write_model_card"]

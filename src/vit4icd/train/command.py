@@ -7,9 +7,10 @@ from typing import Literal
 
 import torch
 
-from vit4icd.datasets import open_classes, open_images, read_labelled_pairs
+from vit4icd.datasets import open_classes, open_images
 from vit4icd.errors import ConfigError
-from vit4icd.images import OFFICIAL, Preprocessing
+from vit4icd.labelled_pairs import read_labelled_pairs
+from vit4icd.preprocessing import OFFICIAL, Preprocessing
 from vit4icd.storage import ModelCard, file_sha256, read_descriptors, read_model_card
 from vit4icd.train import checkpoint, pipeline, whitening
 from vit4icd.train import export as exporting

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from vit4icd.errors import ConfigError, FormatError, WeightsError
-from vit4icd.images import Preprocessing
+from vit4icd.preprocessing import Preprocessing
 from vit4icd.storage import (
     ModelCard,
     file_sha256,

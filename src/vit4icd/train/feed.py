@@ -13,10 +13,11 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from vit4icd.datasets import ClassSource, ImageSource, LabelledPairs, class_balanced_order
+from vit4icd.datasets import ClassSource, ImageSource, class_balanced_order
 from vit4icd.edits import EditConfig, edited_copy
 from vit4icd.errors import ConfigError, DataError, ImageError
 from vit4icd.images import read_image, resize, to_gray
+from vit4icd.labelled_pairs import LabelledPairs
 from vit4icd.train.neighbours import ClassOrder
 from vit4icd.train.processes import Place
 

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 import vit4icd
-from vit4icd.datasets import ClassSource, ImageSource, LabelledPairs
+from vit4icd.datasets import ClassSource, ImageSource
 from vit4icd.errors import ConfigError, MismatchError
+from vit4icd.labelled_pairs import LabelledPairs
 from vit4icd.storage import file_sha256, read_json, write_json
 from vit4icd.train.checkpoint import import_weights, load_backbone
 from vit4icd.train.descriptor import DescriptorModel, build

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from vit4icd.edits import EditConfig, robust_config
 from vit4icd.errors import ConfigError
-from vit4icd.images import Preprocessing
+from vit4icd.preprocessing import Preprocessing
 from vit4icd.train.descriptor import Architecture
 from vit4icd.train.feed import FeedConfig
 from vit4icd.train.loop import LoopConfig

@@ -9,7 +9,8 @@ from torch import nn
 
 from vit4icd.datasets import ImageSource
 from vit4icd.errors import DataError, ImageError
-from vit4icd.images import Preprocessing, prepare, read_image
+from vit4icd.images import read_image
+from vit4icd.preprocessing import Preprocessing, prepare
 from vit4icd.train.descriptor import DescriptorModel
 
 __all__ = ["whiten", "wide_features"]
