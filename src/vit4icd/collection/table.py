@@ -326,28 +326,26 @@ def explained(uri: str, done: str) -> Iterator[None]:
 def _flushing(uri: str) -> Iterator[None]:
     """Flush to the disk what is written meanwhile, for Lance does not; explain what goes wrong."""
     with explained(uri, "written"):
-        before = _written(uri)
+        before = _names(uri)
         yield
-        paths = _written(uri) - before
-        for path in paths:
-            with suppress(FileNotFoundError):  # another process tidies up
-                flush(path)
-        for folder in {path.parent for path in paths}:
-            flush(folder)
+        for folder, names in _names(uri).items():
+            if new := names - before.get(folder, set()):
+                for name in new:
+                    with suppress(FileNotFoundError):  # another process tidies up
+                        flush(Path(folder, name))
+                flush(Path(folder))
 
 
-def _written(uri: str) -> set[Path]:
-    """Return the files and folders of a table on this machine, and the folders that lead to it.
+def _names(uri: str) -> dict[str, set[str]]:
+    """Return the names in each folder of a table on this machine, and of those that lead to it.
 
-    Each file is written once and never changed.
+    Each file is written once and never changed, so that what is new is told by its name.
     """
     if "://" in uri:
-        return set()
+        return {}
     place = Path(uri).absolute()
-    found = {folder for folder in (place, *place.parents) if folder.exists()}
-    for folder, folders, files in os.walk(place):
-        found.update(Path(folder, name) for name in (*folders, *files))
-    return found
+    ways = {str(way.parent): {way.name} for way in (place, *place.parents) if way.exists()}
+    return ways | {folder: {*folders, *files} for folder, folders, files in os.walk(place)}
 
 
 def _is_conflict(error: StoreError) -> bool:
