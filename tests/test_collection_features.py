@@ -108,3 +108,15 @@ def test_tells_the_user_once(
     assert capsys.readouterr().err == ""
     assert _run("index", "verify", collection.uri) == 1
     assert "lamp.jpg" in capsys.readouterr().out
+
+
+def test_keeps_local_features_whatever_a_picture_is_added_with(
+    model: Path, pictures: Path, tmp_path: Path
+) -> None:
+    collection = Collection.create(tmp_path / "mine", model=model)
+    one = sorted(pictures.iterdir())[:1]
+    collection.add(one, id_from="name")
+    summary = collection.add(one, id_from="name", metadata={"owner": "me"}, features=False)
+    assert summary.n_updated == 1
+    (answer,) = collection.ask(one, verify=True, threshold=-2)
+    assert answer.untried == ()

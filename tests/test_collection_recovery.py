@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import make_model, make_pictures
 from vit4icd.cli import main
-from vit4icd.collection import Collection, recover
+from vit4icd.collection import Collection, go_back, newest_whole
 from vit4icd.collection import table as table_room
 from vit4icd.describer import OnnxDescriber, load_describer
 from vit4icd.errors import ConfigError, DataError, StoreError
@@ -55,10 +55,13 @@ def test_goes_back_to_the_newest_whole_version(
     with pytest.raises(StoreError, match="vit4icd index recover"):
         Collection.open(place, describer=describer).descriptors()
     before = sorted(place.rglob("*"))
-    found = recover(place, dry_run=True)
-    assert (found.version, found.n_images, list(found.cut), found.done) == (2, 8, [3], False)
+    found = newest_whole(place)
+    assert (found.version, found.n_images, list(found.cut), found.lost) == (2, 8, [3], ())
     assert sorted(place.rglob("*")) == before
-    assert recover(place).done
+    with pytest.raises(ConfigError, match="is 2, not 1"):
+        go_back(place, 1)
+    assert go_back(place, 2) == 4  # and 3, which was cut, is not given again
+    assert not newest_whole(place).is_needed
     collection = Collection.open(place, describer=describer)
     assert [record.id for record in collection.list()] == [f"00{n}.jpg" for n in range(8)]
     assert collection.add(pictures, id_from="name").n_added == 12
@@ -70,8 +73,9 @@ def test_goes_back_to_the_newest_whole_version(
 
 def test_leaves_a_whole_collection_alone(place: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in place.rglob("*")}
-    found = recover(place)
-    assert (found.version, found.n_images, found.cut) == (3, 20, {})
+    found = newest_whole(place)
+    assert (found.version, found.n_images, found.is_needed) == (3, 20, False)
+    assert go_back(place, 3) == 3
     assert {path: path.stat().st_mtime_ns for path in place.rglob("*")} == before
 
 
@@ -80,32 +84,53 @@ def test_says_when_no_version_is_whole(place: Path) -> None:
         path.write_bytes(b"")
     before = sorted(place.rglob("*"))
     with pytest.raises(DataError, match="no version .* is whole; bring back a copy"):
-        recover(place)
+        newest_whole(place)
     assert sorted(place.rglob("*")) == before
 
 
 def test_refuses_what_is_no_collection_on_a_disk(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="there is no collection"):
-        recover(tmp_path)
+        newest_whole(tmp_path)
     with pytest.raises(ConfigError, match="index restore"):
-        recover("s3://bucket/mine")
+        newest_whole("s3://bucket/mine")
+
+
+def test_gives_no_snapshot_other_pictures_than_it_held(
+    place: Path, describer: OnnxDescriber, pictures: Path
+) -> None:
+    opened = Collection.open(place, describer=describer)
+    opened.snapshot("all")
+    assert len(opened.search(pictures / "013.jpg", threshold=-2)[0])  # it holds version 3
+    CUTS["an empty manifest"](place)
+    found = newest_whole(place)
+    assert (list(found.cut), found.lost) == ([3], ("all",))
+    go_back(place, found.version)
+    (place / "_refs" / "tags" / "torn.json").write_bytes(b"")
+    assert newest_whole(place).lost == ("torn",)
+    go_back(place, newest_whole(place).version)
+    assert Collection.open(place, describer=describer).info().snapshots == ()
+    matches = opened.search(pictures / "013.jpg", k=20, threshold=-2)[0]
+    assert {match.reference for match in matches} == {f"00{n}.jpg" for n in range(8)}
 
 
 def test_says_first_and_does_it_when_told_to(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     CUTS["an empty manifest"](place)
-    said = []
-    for words in ([], ["--yes"], []):
+    said, codes = [], []
+    for words in ([], ["--to", "2"], []):
         with pytest.raises(SystemExit) as ended:
             main(["index", "recover", str(place), *words])
-        assert not ended.value.code
+        codes.append(ended.value.code or 0)
         said.append(capsys.readouterr())
+    assert codes == [1, 0, 0]
     assert said[0].out.startswith("version 3: ")
-    assert "version 2 is whole, 8 pictures; --yes goes back" in said[0].err
-    assert f"{place} is version 2 again, 8 pictures" in said[1].err
+    told = [" ".join(one.err.split()) for one in said]
+    assert "with 8 pictures; to go back to it and give up what came later: vit4icd" in told[0]
+    assert f"index recover {place} --to 2" in told[0]
+    assert "holds the 8 pictures of version 2 again, as 4" in told[1]
     assert said[2].out == ""
-    assert f"{place} is whole: version 2, 8 pictures" in said[2].err
+    assert "is whole: version 4, 8 pictures" in told[2]
 
 
 def test_flushes_the_folders_that_lead_to_a_new_collection(

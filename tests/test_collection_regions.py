@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import make_pictures
 from vit4icd.collection import Collection
 from vit4icd.collection import memory as memory_room
-from vit4icd.collection.descriptors import VECTOR_COLUMNS, ids_with_parts, vectors_in
+from vit4icd.collection.descriptors import VECTOR_COLUMNS, ids_having, vectors_in
 from vit4icd.collection.memory import Memory
 from vit4icd.collection.records import encode
 from vit4icd.collection.sketches import SketchIndex
@@ -61,7 +61,7 @@ def _columns(collection: Collection) -> pa.Table:
 
 
 def _parted(collection: Collection) -> set[str]:
-    return ids_with_parts(_columns(collection))
+    return ids_having(_columns(collection), "parts_check")
 
 
 def _nearest_by_hand(

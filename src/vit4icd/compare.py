@@ -9,7 +9,7 @@ from vit4icd.collection.scale import Scale
 from vit4icd.describer import OnnxDescriber, load_describer
 from vit4icd.errors import ImageError
 from vit4icd.images import MAX_PIXELS, Source, read_bytes, read_image
-from vit4icd.matches import Match, too_plain
+from vit4icd.matches import Match, refuse_plain
 from vit4icd.overlap import OverlapConfig, find_overlap, local_features
 from vit4icd.storage import name_fields
 
@@ -45,9 +45,11 @@ def compare(
     given = [_loaded(name, source) for name, source in zip(names, (query, reference), strict=True)]
     images = [_decoded(name, source, max_pixels) for name, source in zip(names, given, strict=True)]
     same_bytes = _same(given, images)
-    for name, image in zip(names, images, strict=True):
-        if not same_bytes and (reason := too_plain(image)) is not None:
-            raise _named(name, "image_too_plain", f"{reason}: it would match everything like it")
+    for name, image in zip(names, images, strict=True) if not same_bytes else ():
+        try:
+            refuse_plain(image)
+        except ImageError as error:
+            raise _named(name, error.reason, str(error)) from error
     vectors = describer.describe_images(images)
     similarity = float(vectors[0] @ vectors[1])
     score = similarity + float(scale.bias(vectors[:1])[0])

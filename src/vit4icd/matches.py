@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from vit4icd.errors import ImageError
 from vit4icd.overlap import Overlap
 from vit4icd.storage import name_fields
 
@@ -19,6 +20,7 @@ __all__ = [
     "judge",
     "probability_text",
     "rank_key",
+    "refuse_plain",
     "too_plain",
     "weigh",
     "what_differs",
@@ -68,7 +70,7 @@ class Match:
     same_bytes: bool = False
     """Whether the two are the same file, byte for byte; from memory: the same pixels."""
     orientation: str = "upright"
-    """How the query was turned or mirrored to be found."""
+    """How the query was turned or mirrored to be found, and which part of it is nearest."""
     reference_part: str = "whole"
     """Which part of the reference is nearest; if not the whole, the score is less by a margin."""
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -237,6 +239,16 @@ def probability_text(probability: float | None) -> str:
     if probability >= 0.995:
         return ">.99"
     return "<.01" if probability < 0.005 else f"{probability:.2f}".lstrip("0")
+
+
+def refuse_plain(image: UInt8[np.ndarray, "_ _ 3"]) -> None:
+    """Refuse a picture that cannot be judged.
+
+    Raises:
+        ImageError: it is too plain ("image_too_plain").
+    """
+    if (reason := too_plain(image)) is not None:
+        raise ImageError("image_too_plain", f"{reason}: it would match everything like it")
 
 
 def too_plain(image: UInt8[np.ndarray, "_ _ 3"]) -> str | None:

@@ -61,6 +61,7 @@ Ids = Annotated[
     Positional[tuple[str, ...]], tyro.conf.arg(metavar="[ID ...]", help_behavior_hint="")
 ]
 Name = Annotated[Positional[str], tyro.conf.arg(metavar="NAME")]
+_VERSION = tyro.conf.arg(metavar="VERSION")
 Metadata = tyro.conf.UseAppendAction[tuple[str, ...]]
 
 
@@ -305,25 +306,40 @@ def index_restore(collection: Place, name: Name, /) -> int:
     return 0
 
 
-def index_recover(collection: Place, /, *, yes: Flag = False) -> int:
-    """Take a collection that a power cut left cut short back to its newest whole version.
+def index_recover(collection: Place, /, *, to: Annotated[int | None, _VERSION] = None) -> int:
+    """Find the newest whole version after a power cut, and go back to it if told to.
 
     Args:
         collection: Folder of the collection; nothing may write to it meanwhile.
-        yes: Do it; without, only say what would be done.
+        to: Go back to this version, which must be the newest whole one; without, only look.
     """
-    from vit4icd.collection import recover
+    from vit4icd.collection import go_back, newest_whole
 
-    found = recover(collection, dry_run=not yes)
+    if to is not None:
+        version = go_back(collection, to)
+        held = len(open_collection(collection))
+        say(False, f"{collection} holds the {held} pictures of version {to} again, as {version}")
+        return 0
+    found = newest_whole(collection)
     for version, problem in found.cut.items():
         print(f"version {version}: {shown(problem)}")
-    if not found.cut:
+    for name in found.lost:
+        print(f"snapshot {shown(name)}: its version is gone, or was cut")
+    if not found.is_needed:
         say(False, f"{collection} is whole: version {found.version}, {found.n_images} pictures")
-    elif found.done:
-        say(False, f"{collection} is version {found.version} again, {found.n_images} pictures")
-    else:
-        say(False, f"version {found.version} is whole, {found.n_images} pictures; --yes goes back")
-    return 0
+        return 0
+    if len(found.cut) > 1:
+        say(
+            False,
+            "a power cut leaves one version cut, seldom more: where index verify names single "
+            "pictures, remove them and add them again; or bring back a copy",
+        )
+    say(
+        False,
+        f"version {found.version} is whole, with {found.n_images} pictures; to go back to it and "
+        f"give up what came later: vit4icd index recover {collection} --to {found.version}",
+    )
+    return 1
 
 
 def _require_place(collection: str, paths: Sequence[Path], id_from: "IdFrom") -> None:

@@ -7,7 +7,7 @@ from vit4icd.collection.formats import match_fields, matches_table, write_fields
 from vit4icd.collection.identity import Info
 from vit4icd.collection.pictures import IdFrom
 from vit4icd.collection.records import Record
-from vit4icd.collection.recovery import Recovery, recover
+from vit4icd.collection.recovery import Recovery, go_back, newest_whole
 from vit4icd.collection.searching import Answer
 from vit4icd.collection.table import Snapshot
 
@@ -22,8 +22,9 @@ __all__ = [
     "Recovery",
     "Snapshot",
     "Verification",
+    "go_back",
     "match_fields",
     "matches_table",
-    "recover",
+    "newest_whole",
     "write_fields",
 ]

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Literal
@@ -10,7 +11,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from vit4icd.collection.blocks import files_of
-from vit4icd.collection.descriptors import Parts, ids_with_parts
+from vit4icd.collection.descriptors import Parts, ids_having
 from vit4icd.collection.features import FEATURE_COLUMNS, ids_with_features
 from vit4icd.collection.pictures import Pictures, sha256_of
 from vit4icd.collection.records import RECORD_COLUMNS, Record, encode, records_in
@@ -21,7 +22,7 @@ from vit4icd.describer import Describer
 from vit4icd.errors import ConfigError, ImageError, StoreError
 from vit4icd.headers import read_header
 from vit4icd.images import Source, read_image
-from vit4icd.matches import too_plain
+from vit4icd.matches import refuse_plain
 from vit4icd.overlap import features_of
 from vit4icd.preprocessing import prepare
 from vit4icd.stream import Described, Prepared, Skipped, described
@@ -84,7 +85,7 @@ class Adding:
     metadata: Sequence[Mapping[str, str] | None]
     """None: what is stored already stays."""
     features: bool
-    """Whether local features are taken, which a proof needs."""
+    """Whether local features are taken, which a proof needs; what has them keeps having them."""
     regions: bool
     """Whether parts of the pictures are described, too; those that have parts keep having them."""
     max_pixels: int
@@ -141,8 +142,9 @@ class Adding:
         else:
             ids = [id_ for row in rows if (id_ := self._sha256(row)) is not None]
         keys = [*map(encode, ids)]
-        featured = self._featured(keys) if self.features else set()
-        parted = ids_with_parts(self.table.find(keys, ["id", "parts_check"]))
+        kept = self.table.find(keys, self.table.having(["id", "features_check", "parts_check"]))
+        featured = self._featured(keys) if self.features else ids_having(kept, "features_check")
+        parted = ids_having(kept, "parts_check")
         records = records_in(self.table.find(keys, RECORD_COLUMNS))
         return {
             record.id: _Known(record, record.id in featured, record.id in parted)
@@ -197,7 +199,7 @@ class Adding:
             stamp=stamp,
         )
         features = None
-        if self.features:
+        if self.features or (before is not None and before.has_features):
             features = features_of(source, image, max_pixels=self.max_pixels).to_bytes()
         preprocessing = self.describer.preprocessing
         parts = {  # one after the other, so that a large picture is there twice at most
@@ -213,8 +215,7 @@ class Adding:
         if at_least is not None and regions:  # parts have half its sides
             at_least *= 2
         image = read_image(source, max_pixels=self.max_pixels, at_least=at_least)
-        if (reason := too_plain(image)) is not None:
-            raise ImageError("image_too_plain", f"{reason}: it would match everything like it")
+        refuse_plain(image)
         return image
 
     def _as_before(self, record: Record, fate: "_Fate") -> "Prepared[_Found]":
@@ -344,7 +345,7 @@ class _Writer:
     def _count(self) -> None:
         self._n_commits += 1
         if self._n_commits % _COMPACT_EVERY == 0:
-            self._table.compact()
+            self._compact()
 
     def pop_stored(self) -> tuple[str, ...]:
         """Return the ids stored since it was asked last."""
@@ -354,4 +355,8 @@ class _Writer:
     def tidy(self) -> None:
         """Join the small files that many commits leave, once there are many of them."""
         if len(files_of(self._table)) > 2 * _COMPACT_EVERY:
+            self._compact()
+
+    def _compact(self) -> None:
+        with suppress(StoreError):  # what was added is stored, whatever becomes of old files
             self._table.compact()

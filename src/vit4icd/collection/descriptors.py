@@ -22,7 +22,7 @@ __all__ = [
     "Parts",
     "Stored",
     "descriptor_columns",
-    "ids_with_parts",
+    "ids_having",
     "sketches_in",
     "vectors_in",
 ]
@@ -104,11 +104,11 @@ def sketches_in(table: pa.Table) -> Stored:
     return _stored(table, ("sketch", "part_sketches"), _sketches, np.uint8, "sketch")
 
 
-def ids_with_parts(table: pa.Table) -> set[str]:
-    """Return the ids of pictures whose parts are described."""
-    if "parts_check" not in table.column_names:
+def ids_having(table: pa.Table, column: str) -> set[str]:
+    """Return the ids of the pictures that have something in a column."""
+    if column not in table.column_names:
         return set()
-    return set(map(decode, table.filter(pc.field("parts_check").is_valid())["id"].to_pylist()))
+    return set(map(decode, table.filter(pc.field(column).is_valid())["id"].to_pylist()))
 
 
 def _stored(

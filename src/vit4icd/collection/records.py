@@ -75,7 +75,9 @@ def decode(data: bytes) -> str:
 
 def damaged(id_: bytes, what: str) -> FormatError:
     """Return the error that says that a part of this row is not what was written."""
-    return FormatError(f"the {what} of {shown(id_)!r} is damaged")
+    return FormatError(
+        f"the {what} of {shown(id_)!r} is damaged; index remove it, then add it again"
+    )
 
 
 def shown(id_: bytes) -> str:

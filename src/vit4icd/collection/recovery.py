@@ -1,39 +1,44 @@
 """Back to the newest whole version, where a power cut left a later one cut short; it mends none."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from vit4icd.collection.checking import verify
-from vit4icd.collection.table import Table
+from vit4icd.collection.table import Table, without_hint
 from vit4icd.errors import ConfigError, DataError, StoreError, Vit4icdError
 from vit4icd.storage import flush
 
-__all__ = ["Recovery", "recover"]
+__all__ = ["Recovery", "go_back", "newest_whole"]
 
-_ASIDE = "_cut"  # folder within the collection for what is taken out of it
+_ASIDE = "_cut"  # folder within the collection for the manifests and tags that are taken out of it
 _NEWEST = 2**64 - 1  # less the number of a version, this is the name of its manifest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recovery:
-    """Which version of a collection is whole, and what is wrong with those after it."""
+    """Which version of a collection is whole, and what cannot be read of what came after it."""
 
     version: int
     """The newest whole one."""
     n_images: int
-    cut: dict[int, str]
-    """Later versions, with what is wrong with each; none where nothing is to be recovered."""
-    done: bool
-    """Whether the collection was taken back to it."""
+    cut: Mapping[int, str]
+    """Later versions, the newest first, with what is wrong with each."""
+    lost: tuple[str, ...]
+    """Snapshots that cannot be read, or hold a version that is cut or gone."""
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether anything cannot be read."""
+        return bool(self.cut or self.lost)
 
 
-def recover(uri: str | Path, *, dry_run: bool = False) -> Recovery:
-    """Make the newest whole version of a collection the newest of all.
+def newest_whole(uri: str | Path) -> Recovery:
+    """Find the newest whole version of a collection in a folder; nothing is changed.
 
     A power cut in the middle of a commit may leave a version whose files are empty or missing,
-    though all that was acknowledged before is whole in the version before. What the later versions
-    alone hold is put aside, in the folder ``_cut`` of the collection. Nothing may write to it
-    meanwhile. With ``dry_run`` nothing is changed.
+    though all that was acknowledged before is whole in the version before.
 
     Raises:
         ConfigError: an object store, whose files are whole or not there at all.
@@ -42,25 +47,66 @@ def recover(uri: str | Path, *, dry_run: bool = False) -> Recovery:
     """
     if "://" in str(uri):
         raise ConfigError(f"{uri} is no folder on a disk; go back with: vit4icd index restore")
-    if not Table.exists(str(uri)):
+    manifests = _manifests(Path(uri, "_versions"))
+    if not manifests:
         raise StoreError(f"there is no collection at {uri}")
-    manifests = _manifests(Path(uri))
     cut: dict[int, str] = {}
     for version in sorted(manifests, reverse=True):
         n_images, problem = _looked_at(str(uri), version)
         if problem is None:
-            if not dry_run:
-                _put_aside(Path(uri), [manifests[later] for later in cut])
-            return Recovery(version=version, n_images=n_images, cut=cut, done=not dry_run)
+            there = manifests.keys() - cut.keys()
+            lost = tuple(name for name, at in _tags(Path(uri)).items() if at not in there)
+            return Recovery(version=version, n_images=n_images, cut=cut, lost=lost)
         cut[version] = problem
     said = "; ".join(f"version {version}: {problem}" for version, problem in cut.items())
     raise DataError(f"no version of the collection {uri} is whole; bring back a copy of it: {said}")
 
 
+def go_back(uri: str | Path, version: int) -> int:
+    """Make the newest whole version the newest of all, and return its new number.
+
+    The new number is above all that were ever given, so that nobody takes one version for another.
+    Manifests of versions that are cut, and lost snapshots, go to the folder ``_cut`` of the
+    collection; a later :meth:`Collection.compact` frees the rows that they alone hold. Nothing may
+    write to the collection meanwhile.
+
+    Raises:
+        ConfigError: not the newest whole version, or an object store.
+        StoreError: there is no collection, or it cannot be written.
+        DataError: no version is whole.
+    """
+    found, folder = newest_whole(uri), Path(uri)
+    if version != found.version:
+        raise ConfigError(f"the newest whole version of {uri} is {found.version}, not {version}")
+    if not found.is_needed:
+        return version
+    given = [*_manifests(folder / "_versions"), *_manifests(folder / _ASIDE)]
+    tagged = [at for at in _tags(folder).values() if at is not None]
+    manifests = _manifests(folder / "_versions")
+    _put_aside(folder, [manifests[number] for number in found.cut])
+    _put_aside(folder, [_tag(folder, name) for name in found.lost])
+    return Table(str(uri)).go_back(version, above=max(given + tagged))
+
+
 def _manifests(folder: Path) -> dict[int, Path]:
     """Return the file of each version by its number."""
-    paths = (folder / "_versions").glob("*.manifest")
-    return {_NEWEST - int(path.stem): path for path in paths if path.stem.isdigit()}
+    paths = ((path.name.partition(".")[0], path) for path in folder.glob("*.manifest*"))
+    return {_NEWEST - int(stem): path for stem, path in paths if stem.isdigit()}
+
+
+def _tag(folder: Path, name: str) -> Path:
+    return folder / "_refs" / "tags" / f"{name}.json"
+
+
+def _tags(folder: Path) -> dict[str, int | None]:
+    """Return the version of each snapshot; None where that cannot be read."""
+    found: dict[str, int | None] = {}
+    for path in sorted(_tag(folder, "").parent.glob("*.json")):
+        try:
+            found[path.stem] = int(json.loads(path.read_bytes())["version"])
+        except (OSError, ValueError, LookupError, TypeError):
+            found[path.stem] = None
+    return found
 
 
 def _looked_at(uri: str, version: int) -> tuple[int, str | None]:
@@ -68,16 +114,17 @@ def _looked_at(uri: str, version: int) -> tuple[int, str | None]:
     try:
         found = verify(Table(uri, version=version), features=False)
     except Vit4icdError as error:
-        return 0, str(error)
-    return found.n_images, next(iter(found.problems), None)
+        return 0, without_hint(str(error))
+    problem = next(iter(found.problems), None)
+    return found.n_images, None if problem is None else without_hint(problem)
 
 
-def _put_aside(folder: Path, manifests: list[Path]) -> None:
-    if not manifests:
-        return
+def _put_aside(folder: Path, paths: list[Path]) -> None:
     aside = folder / _ASIDE
     aside.mkdir(exist_ok=True)
-    for manifest in manifests:
-        manifest.replace(aside / manifest.name)
-    for changed in (aside, folder / "_versions", folder):
+    for path in paths:
+        names = (f"{path.name}.{number}" for number in range(1, 1_000_000))
+        free = next(name for name in names if not (aside / name).exists())
+        path.rename(aside / free)
+    for changed in {aside, folder, *(path.parent for path in paths)}:
         flush(changed)

@@ -16,9 +16,9 @@ from vit4icd.collection.records import RECORD_COLUMNS, Record, records_in
 from vit4icd.collection.scale import Scale
 from vit4icd.collection.views import n_views, part_name, views_of
 from vit4icd.describer import OnnxDescriber
-from vit4icd.errors import ConfigError, ImageError
+from vit4icd.errors import ConfigError
 from vit4icd.images import read_image
-from vit4icd.matches import Match, rank_key, too_plain
+from vit4icd.matches import Match, rank_key, refuse_plain
 from vit4icd.overlap import LocalFeatures, Overlap, features_of, find_overlap
 from vit4icd.preprocessing import prepare
 from vit4icd.storage import name_fields
@@ -113,8 +113,7 @@ class Searching:
         if at_least is not None and self.regions:  # parts have half its sides
             at_least *= 2
         image = read_image(source, max_pixels=self.max_pixels, at_least=at_least)
-        if (reason := too_plain(image)) is not None:
-            raise ImageError("image_too_plain", f"{reason}: it would match everything like it")
+        refuse_plain(image)
         views = {  # one after the other, so that a large picture is there twice at most
             view: prepare(turned, preprocessing)
             for view, turned in views_of(

@@ -23,7 +23,7 @@ from vit4icd.collection.rows import Seal, restamped, schema_of, seal_in, seal_of
 from vit4icd.errors import ConfigError, DataError, FormatError, StoreError, Vit4icdError
 from vit4icd.storage import flush
 
-__all__ = ["FORMAT_VERSION", "KEPT_FOR", "Snapshot", "Table", "explained"]
+__all__ = ["FORMAT_VERSION", "KEPT_FOR", "Snapshot", "Table", "explained", "without_hint"]
 
 FORMAT_VERSION = 2
 """Of the table's columns; a newer one is refused. The first had none for parts of pictures."""
@@ -38,6 +38,7 @@ _FRAGMENT_ROWS = 16_384  # rows of one file of the table, once it is compacted
 _COMPACT_ROWS = 256  # rows held in memory at a time while compacting
 _SNAPSHOT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _LONGEST = 300  # letters of what Lance says that are passed on
+_HINT = "; if it was cut short, as by a power cut: vit4icd index recover"
 _NOISE = re.compile(
     r",? /[^ ,]*\.rs:\d+:\d+.*|LanceError\(\w+\): ", re.DOTALL
 )  # Lance's own places
@@ -90,7 +91,7 @@ class Table:
             raise ConfigError(f"{uri} exists already; name another place, or open it")
         text = json.dumps({"format_version": FORMAT_VERSION, "dim": dim, **metadata})
         named = {_KEY: text, _CHECK: str(zlib.crc32(text.encode()))}
-        schema = schema_of(dim, named, with_parts=FORMAT_VERSION > 1)
+        schema = schema_of(dim, named)
         with _flushing(uri):
             first = sealed(schema.empty_table(), Seal(), schema)
             lance.write_dataset(first, uri, mode="create")
@@ -259,6 +260,14 @@ class Table:
             data.checkout_version(version).restore()  # type: ignore[no-untyped-call]
         return self.version
 
+    def go_back(self, version: int, *, above: int) -> int:
+        """Make a version the newest, under a number above that one, and return the number."""
+        while self.version <= above:
+            data = self.latest()
+            with _flushing(self.uri):
+                data.checkout_version(version).restore()  # type: ignore[no-untyped-call]
+        return self.version
+
     def _snapshot(self, name: str) -> Snapshot:
         known = {snapshot.name: snapshot for snapshot in self.snapshots()}
         if name not in known:
@@ -318,7 +327,7 @@ def explained(uri: str, done: str) -> Iterator[None]:
     except BaseException as error:  # a panic is no Exception
         text = _NOISE.sub("", str(error)).strip()[:_LONGEST] or type(error).__name__
         if done == "read" and "://" not in uri:
-            text += f" (was it cut short, as by a power cut? see: vit4icd index recover {uri})"
+            text += f"{_HINT} {uri}"
         raise StoreError(f"the collection {uri} cannot be {done}: {text}") from error
 
 
@@ -346,6 +355,11 @@ def _names(uri: str) -> dict[str, set[str]]:
     place = Path(uri).absolute()
     ways = {str(way.parent): {way.name} for way in (place, *place.parents) if way.exists()}
     return ways | {folder: {*folders, *files} for folder, folders, files in os.walk(place)}
+
+
+def without_hint(text: str) -> str:
+    """Return what is wrong, without what to do about it."""
+    return text.partition(_HINT)[0]
 
 
 def _is_conflict(error: StoreError) -> bool:
