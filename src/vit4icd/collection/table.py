@@ -91,7 +91,7 @@ class Table:
             raise ConfigError(f"{uri} exists already; name another place, or open it")
         text = json.dumps({"format_version": FORMAT_VERSION, "dim": dim, **metadata})
         named = {_KEY: text, _CHECK: str(zlib.crc32(text.encode()))}
-        schema = schema_of(dim, named)
+        schema = schema_of(dim, named, with_parts=FORMAT_VERSION > 1)
         with _flushing(uri):
             first = sealed(schema.empty_table(), Seal(), schema)
             lance.write_dataset(first, uri, mode="create")
