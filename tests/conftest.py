@@ -12,6 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from vit4icd.describer import OnnxDescriber, load_describer
 from vit4icd.images import resize, write_image
 from vit4icd.preprocessing import Preprocessing
 from vit4icd.storage import ModelCard, file_sha256, fingerprint, write_model_card
@@ -22,6 +23,20 @@ DATA = Path(__file__).parent / "data"
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20240601)
+
+
+@pytest.fixture
+def picture(rng: np.random.Generator) -> np.ndarray:
+    """A smooth random picture."""
+    return resize(rng.integers(0, 255, (6, 8, 3)).astype(np.uint8), 80, 60)
+
+
+def write_names(folder: Path, *names: str) -> None:
+    """Write files that hold nothing but their own names."""
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode("utf-8", "surrogateescape"))
 
 
 def make_pictures(folder: Path, n_pictures: int, seed: int = 0) -> list[Path]:
@@ -88,3 +103,9 @@ def make_model(folder: Path, *, image_size: int = 16, dim: int = 8, seed: int = 
 def model(tmp_path: Path) -> Path:
     """A tiny model folder."""
     return make_model(tmp_path / "model")
+
+
+@pytest.fixture
+def describer(model: Path) -> OnnxDescriber:
+    """The tiny model on one thread."""
+    return load_describer(model, n_threads=1)

@@ -16,7 +16,7 @@ from vit4icd.collection import memory as memory_room
 from vit4icd.collection import searching as searching_room
 from vit4icd.collection.sketches import SketchIndex
 from vit4icd.collection.table import Table
-from vit4icd.describer import OnnxDescriber, load_describer
+from vit4icd.describer import OnnxDescriber
 from vit4icd.errors import (
     ConfigError,
     DataError,
@@ -30,11 +30,6 @@ from vit4icd.overlap import LocalFeatures
 
 PHOTOGRAPHS = Path("src/vit4icd/demo/photographs")
 QUERIES = Path("src/vit4icd/demo/queries")
-
-
-@pytest.fixture
-def describer(model: Path) -> OnnxDescriber:
-    return load_describer(model, n_threads=1)
 
 
 @pytest.fixture

@@ -12,13 +12,8 @@ from tests.conftest import make_model, make_pictures
 from vit4icd.collection import Collection, adding
 from vit4icd.collection.pictures import Pictures, sha256_of
 from vit4icd.collection.table import Table
-from vit4icd.describer import OnnxDescriber, load_describer
+from vit4icd.describer import OnnxDescriber
 from vit4icd.errors import ImageError
-
-
-@pytest.fixture
-def describer(model: Path) -> OnnxDescriber:
-    return load_describer(model, n_threads=1)
 
 
 def _made_at(folder: Path, age_s: float) -> None:

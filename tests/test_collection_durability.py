@@ -36,11 +36,6 @@ N_KILLS = max(3, N_TRIALS // 4)
 
 
 @pytest.fixture
-def describer(model: Path) -> OnnxDescriber:
-    return load_describer(model, n_threads=1)
-
-
-@pytest.fixture
 def collection(
     describer: OnnxDescriber, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Collection:

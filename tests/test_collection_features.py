@@ -13,15 +13,10 @@ from vit4icd.collection.features import FEATURE_COLUMNS, features_in, ids_with_f
 from vit4icd.collection.records import encode, records_in
 from vit4icd.collection.rows import Row, to_table
 from vit4icd.collection.table import Table
-from vit4icd.describer import OnnxDescriber, load_describer
+from vit4icd.describer import OnnxDescriber
 
 PHOTOGRAPHS = Path("src/vit4icd/demo/photographs")
 NAMES = ("cat.jpg", "lamp.jpg", "wine.jpg")
-
-
-@pytest.fixture
-def describer(model: Path) -> OnnxDescriber:
-    return load_describer(model, n_threads=1)
 
 
 @pytest.fixture

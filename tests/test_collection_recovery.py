@@ -13,13 +13,8 @@ from tests.conftest import make_model, make_pictures
 from vit4icd.cli import main
 from vit4icd.collection import Collection, go_back, newest_whole
 from vit4icd.collection import table as table_room
-from vit4icd.describer import OnnxDescriber, load_describer
+from vit4icd.describer import OnnxDescriber
 from vit4icd.errors import ConfigError, DataError, StoreError
-
-
-@pytest.fixture
-def describer(model: Path) -> OnnxDescriber:
-    return load_describer(model, n_threads=1)
 
 
 @pytest.fixture

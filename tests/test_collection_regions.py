@@ -18,17 +18,12 @@ from vit4icd.collection.records import encode
 from vit4icd.collection.sketches import SketchIndex
 from vit4icd.collection.table import Table
 from vit4icd.collection.views import N_PARTS, part_name, parts_of, views_of
-from vit4icd.describer import OnnxDescriber, load_describer
+from vit4icd.describer import OnnxDescriber
 from vit4icd.errors import ConfigError, FormatError
 from vit4icd.images import read_image, resize
 from vit4icd.matches import Match
 
 PHOTOGRAPHS = Path("src/vit4icd/demo/photographs")
-
-
-@pytest.fixture
-def describer(model: Path) -> OnnxDescriber:
-    return load_describer(model, n_threads=1)
 
 
 @pytest.fixture

@@ -16,15 +16,12 @@ from tests.test_images import _bombs
 from vit4icd.collection import AddProgress, Collection
 from vit4icd.collection import adding as adding_room
 from vit4icd.collection import table as table_room
-from vit4icd.describer import OnnxDescriber, load_describer
+from vit4icd.collection.views import picture_of
+from vit4icd.describer import OnnxDescriber
 from vit4icd.errors import StoreError
 from vit4icd.images import read_image
+from vit4icd.preprocessing import Preprocessing
 from vit4icd.storage import flush
-
-
-@pytest.fixture
-def describer(model: Path) -> OnnxDescriber:
-    return load_describer(model, n_threads=1)
 
 
 @pytest.fixture
@@ -172,13 +169,13 @@ def test_stores_each_file_as_it_was_when_it_was_read(
     before = shutil.copytree(pictures, tmp_path / "before")
     new, as_read = make_pictures(tmp_path / "new", 8, seed=5)[7], (before / "007.jpg").read_bytes()
 
-    def late(source: bytes, **options: int) -> np.ndarray:
+    def late(source: bytes, wanted: Preprocessing, *, regions: bool, max_pixels: int) -> np.ndarray:
         if source == as_read:
             new.replace(pictures / "007.jpg")
-            monkeypatch.setattr(adding_room, "read_image", read_image)
-        return read_image(source, **options)
+            monkeypatch.setattr(adding_room, "picture_of", picture_of)
+        return picture_of(source, wanted, regions=regions, max_pixels=max_pixels)
 
-    monkeypatch.setattr(adding_room, "read_image", late)
+    monkeypatch.setattr(adding_room, "picture_of", late)
     collection.add(pictures, id_from="name")
     _require_right(collection, describer, before)
     summary = collection.add(pictures, id_from="name")

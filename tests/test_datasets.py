@@ -13,16 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.conftest import write_names
 from vit4icd import datasets
 from vit4icd.datasets import class_balanced_order, open_classes, open_images
 from vit4icd.errors import DataError, FormatError, ImageError
-
-
-def _touch(folder: Path, *names: str) -> None:
-    for name in names:
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(name.encode("utf-8", "surrogateescape"))
 
 
 def _shard(path: Path, *names: str) -> Path:
@@ -35,7 +29,7 @@ def _shard(path: Path, *names: str) -> Path:
 
 
 def test_walks_folders_in_sorted_order_and_passes_other_files_over(tmp_path: Path) -> None:
-    _touch(tmp_path, "b.jpg", "a/2.PNG", "a/1.webp", ".hidden/x.jpg", ".x.jpg", "notes.txt")
+    write_names(tmp_path, "b.jpg", "a/2.PNG", "a/1.webp", ".hidden/x.jpg", ".x.jpg", "notes.txt")
     source = open_images([tmp_path])
     found = [str(Path(name).relative_to(tmp_path)) for name in source.names]
     assert found == ["b.jpg", "a/1.webp", "a/2.PNG"]
@@ -44,7 +38,7 @@ def test_walks_folders_in_sorted_order_and_passes_other_files_over(tmp_path: Pat
 
 def test_survives_symbolic_link_loops_and_odd_names(tmp_path: Path) -> None:
     odd = ["näme \n'\".jpg", "😀.jpg", os.fsdecode(b"latin-\xe9.jpg")]
-    _touch(tmp_path, *odd)
+    write_names(tmp_path, *odd)
     (tmp_path / "loop").symlink_to(tmp_path)
     source = open_images([tmp_path])
     assert sorted(Path(name).name for name in source.names) == sorted(odd)
@@ -52,7 +46,7 @@ def test_survives_symbolic_link_loops_and_odd_names(tmp_path: Path) -> None:
 
 
 def test_chains_files_folders_and_shards(tmp_path: Path) -> None:
-    _touch(tmp_path, "d/1.jpg", "single.dat")
+    write_names(tmp_path, "d/1.jpg", "single.dat")
     shard = _shard(tmp_path / "s.tar", "x.jpg", "readme.md", "y.png")
     source = open_images([tmp_path / "single.dat", shard, tmp_path / "d"])
     assert [Path(name).name for name in source.names] == ["single.dat", "x.jpg", "y.png", "1.jpg"]
@@ -66,7 +60,7 @@ def test_chains_files_folders_and_shards(tmp_path: Path) -> None:
 
 
 def test_finds_shards_below_a_folder_before_its_pictures(tmp_path: Path) -> None:
-    _touch(tmp_path, "a.jpg", "b/c.jpg")
+    write_names(tmp_path, "a.jpg", "b/c.jpg")
     _shard(tmp_path / "z.tar", "1.jpg")
     _shard(tmp_path / "b" / "y.tar", "2.jpg")
     _shard(tmp_path / ".hidden.tar", "3.jpg")
@@ -128,7 +122,7 @@ def test_refuses_to_read_more_bytes_than_a_picture_has(
 
 
 def test_lists_names_once(tmp_path: Path) -> None:
-    _touch(tmp_path, "a.jpg", "b.jpg")
+    write_names(tmp_path, "a.jpg", "b.jpg")
     source = open_images([tmp_path])
     assert source.names is source.names
 
@@ -136,7 +130,7 @@ def test_lists_names_once(tmp_path: Path) -> None:
 def test_says_when_a_folder_cannot_be_listed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _touch(tmp_path, "a/1.jpg", "secret/2.jpg")
+    write_names(tmp_path, "a/1.jpg", "secret/2.jpg")
     listed = os.scandir
 
     def scan(path: str) -> Iterator[os.DirEntry[str]]:
@@ -155,7 +149,7 @@ def test_says_what_is_missing_or_broken(tmp_path: Path) -> None:
     (tmp_path / "bad.tar").write_bytes(b"nonsense" * 100)
     with pytest.raises(FormatError, match=r"bad\.tar"):
         open_images([tmp_path / "bad.tar"])
-    _touch(tmp_path, "a.jpg")
+    write_names(tmp_path, "a.jpg")
     source = open_images([tmp_path / "a.jpg"])
     (tmp_path / "a.jpg").unlink()
     with pytest.raises(ImageError) as caught:
@@ -164,7 +158,7 @@ def test_says_what_is_missing_or_broken(tmp_path: Path) -> None:
 
 
 def test_numbers_the_official_layout_as_the_original_does(tmp_path: Path) -> None:
-    _touch(
+    write_names(
         tmp_path, "0_0.jpg", "1000_0.jpg", "100_0.jpg", "10_0.jpg", "1_0.jpg", "1_1.jpg", "2_0.jpg"
     )
     source = open_classes(tmp_path)
@@ -174,9 +168,9 @@ def test_numbers_the_official_layout_as_the_original_does(tmp_path: Path) -> Non
 
 
 def test_takes_a_class_per_sub_folder_or_per_picture(tmp_path: Path) -> None:
-    _touch(tmp_path / "one", "cat/1.jpg", "cat/2.jpg", "dog/1.jpg")
+    write_names(tmp_path / "one", "cat/1.jpg", "cat/2.jpg", "dog/1.jpg")
     assert open_classes(tmp_path / "one").labels.tolist() == [0, 0, 1]
-    _touch(tmp_path / "two", "b.jpg", "a.jpg")
+    write_names(tmp_path / "two", "b.jpg", "a.jpg")
     assert open_classes(tmp_path / "two").labels.tolist() == [0, 1]
     (tmp_path / "three").mkdir()
     _shard(tmp_path / "three" / "s.tar", "x.jpg", "y.jpg")
@@ -187,20 +181,20 @@ def test_takes_a_class_per_sub_folder_or_per_picture(tmp_path: Path) -> None:
 
 
 def test_takes_linked_class_folders_but_no_hidden_ones(tmp_path: Path) -> None:
-    _touch(tmp_path, "elsewhere/cat/1.jpg", "data/dog/1.jpg", "data/.cache/1.jpg")
+    write_names(tmp_path, "elsewhere/cat/1.jpg", "data/dog/1.jpg", "data/.cache/1.jpg")
     (tmp_path / "data" / "cat").symlink_to(tmp_path / "elsewhere" / "cat")
     source = open_classes(tmp_path / "data")
     assert [Path(name).parts[-2] for name in source.names] == ["cat", "dog"]
 
 
 def test_refuses_pictures_beside_class_folders(tmp_path: Path) -> None:
-    _touch(tmp_path, "cat/1.jpg", "dog/1.jpg", "stray.jpg")
+    write_names(tmp_path, "cat/1.jpg", "dog/1.jpg", "stray.jpg")
     with pytest.raises(DataError, match=r"stray\.jpg"):
         open_classes(tmp_path)
 
 
 def test_gives_every_picture_of_shards_a_class_of_its_own(tmp_path: Path) -> None:
-    _touch(tmp_path, "loose.jpg")
+    write_names(tmp_path, "loose.jpg")
     (tmp_path / "more").mkdir()
     _shard(tmp_path / "more" / "s.tar", "x.jpg", "y.jpg")
     assert open_classes(tmp_path).labels.tolist() == [0, 1, 2]

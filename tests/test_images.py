@@ -22,11 +22,6 @@ _SMALL = Image.new("RGB", (8, 8), "red")
 _REASONS = {"empty", "unsupported_format", "too_large", "truncated", "corrupt"}
 
 
-@pytest.fixture
-def picture(rng: np.random.Generator) -> np.ndarray:
-    return resize(rng.integers(0, 255, (6, 8, 3)).astype(np.uint8), 80, 60)
-
-
 def _refusal(source: Path | str | bytes | Image.Image, **options: int) -> str:
     with pytest.raises(ImageError) as caught:
         read_image(source, **options)

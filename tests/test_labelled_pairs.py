@@ -7,20 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.conftest import write_names
 from vit4icd import labelled_pairs
 from vit4icd.errors import DataError, FormatError
 from vit4icd.labelled_pairs import read_labelled_pairs
 
 
-def _touch(folder: Path, *names: str) -> None:
-    for name in names:
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(name.encode("utf-8", "surrogateescape"))
-
-
 def test_reads_pairs_from_csv_relative_to_it(tmp_path: Path) -> None:
-    _touch(tmp_path, "q/1.jpg", "r/1.jpg")
+    write_names(tmp_path, "q/1.jpg", "r/1.jpg")
     (tmp_path / "pairs.csv").write_text("query,reference\nq/1.jpg,r/1.jpg\n")
     pairs = read_labelled_pairs(tmp_path / "pairs.csv")
     assert list(pairs.queries) == [tmp_path / "q/1.jpg"]
@@ -36,7 +30,7 @@ def test_reads_pairs_from_csv_relative_to_it(tmp_path: Path) -> None:
 
 
 def test_reads_pairs_as_spreadsheets_write_them(tmp_path: Path) -> None:
-    _touch(tmp_path, "a, b.jpg", "r.jpg")
+    write_names(tmp_path, "a, b.jpg", "r.jpg")
     (tmp_path / "p.csv").write_bytes(b'\xef\xbb\xbfquery,reference\r\n"a, b.jpg",r.jpg\r\n\r\n')
     assert list(read_labelled_pairs(tmp_path / "p.csv").queries) == [tmp_path / "a, b.jpg"]
 
@@ -45,7 +39,9 @@ def _official_pairs(folder: Path, protocol: int) -> None:
     queries, references = {}, {}
     for label in range(12):
         queries[str(label)], references[str(label)] = f"Q{label:05d}.jpg", f"R{label:06d}.jpg"
-        _touch(folder, f"query/{label}/Q{label:05d}.jpg", f"reference/{label}/R{label:06d}.jpg")
+        write_names(
+            folder, f"query/{label}/Q{label:05d}.jpg", f"reference/{label}/R{label:06d}.jpg"
+        )
     for name, table in (("q", queries), ("r", references)):
         path = folder / f"pull_gt_{name}_forimage.pickle"
         path.write_bytes(pickle.dumps(table, protocol=protocol))

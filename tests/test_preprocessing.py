@@ -10,11 +10,6 @@ from vit4icd.images import resize
 from vit4icd.preprocessing import OFFICIAL, Preprocessing, prepare
 
 
-@pytest.fixture
-def picture(rng: np.random.Generator) -> np.ndarray:
-    return resize(rng.integers(0, 255, (6, 8, 3)).astype(np.uint8), 80, 60)
-
-
 def test_prepares_what_the_preprocessing_says(picture: np.ndarray) -> None:
     wanted = Preprocessing(image_size=32, colour="gray", mean=(0, 0, 0), std=(1, 1, 1))
     pixels = prepare(picture, wanted)

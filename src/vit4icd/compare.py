@@ -1,6 +1,7 @@
 """One picture against another: are they copies, and of which part; it keeps nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -46,10 +47,8 @@ def compare(
     images = [_decoded(name, source, max_pixels) for name, source in zip(names, given, strict=True)]
     same_bytes = _same(given, images)
     for name, image in zip(names, images, strict=True) if not same_bytes else ():
-        try:
+        with _named(name):
             refuse_plain(image)
-        except ImageError as error:
-            raise _named(name, error.reason, str(error)) from error
     vectors = describer.describe_images(images)
     similarity = float(vectors[0] @ vectors[1])
     score = similarity + float(scale.bias(vectors[:1])[0])
@@ -67,22 +66,24 @@ def compare(
 
 
 def _loaded(name: str, source: Source) -> Source:
-    try:
+    with _named(name):
         return read_bytes(Path(source)) if isinstance(source, str | Path) else source
-    except ImageError as error:
-        raise _named(name, error.reason, str(error)) from error
 
 
 def _decoded(name: str, source: Source, max_pixels: int) -> np.ndarray:
-    try:
+    with _named(name):
         return read_image(source, max_pixels=max_pixels)
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Say of which picture an error is, where it does not say so itself."""
+    try:
+        yield
     except ImageError as error:
-        raise _named(name, error.reason, str(error)) from error
-
-
-def _named(name: str, reason: str, message: str) -> ImageError:
-    shown = name_fields("name", name)["name"]
-    return ImageError(reason, message if shown in message else f"{shown}: {message}")
+        shown, message = name_fields("name", name)["name"], str(error)
+        told = message if shown in message else f"{shown}: {message}"
+        raise ImageError(error.reason, told) from error
 
 
 def _same(given: Sequence[Source], images: Sequence[np.ndarray]) -> bool:

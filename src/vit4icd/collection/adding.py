@@ -17,12 +17,11 @@ from vit4icd.collection.pictures import Pictures, sha256_of
 from vit4icd.collection.records import RECORD_COLUMNS, Record, encode, records_in
 from vit4icd.collection.rows import Row, to_table
 from vit4icd.collection.table import Table
-from vit4icd.collection.views import n_views, parts_of
+from vit4icd.collection.views import n_views, parts_of, picture_of
 from vit4icd.describer import Describer
 from vit4icd.errors import ConfigError, ImageError, StoreError
 from vit4icd.headers import read_header
 from vit4icd.images import Source, read_image
-from vit4icd.matches import refuse_plain
 from vit4icd.overlap import features_of
 from vit4icd.preprocessing import prepare
 from vit4icd.stream import Described, Prepared, Skipped, described
@@ -53,7 +52,8 @@ class AddSummary:
 
     n_added: int
     n_updated: int
-    """Pictures whose content or metadata changed, or whose local features could not be read."""
+    """Pictures whose content or metadata changed, that were given parts, or whose local features
+    could not be read."""
     n_unchanged: int
     skipped: tuple[Skipped, ...]
     seconds: float
@@ -142,10 +142,9 @@ class Adding:
         else:
             ids = [id_ for row in rows if (id_ := self._sha256(row)) is not None]
         keys = [*map(encode, ids)]
-        kept = self.table.find(keys, self.table.having(["id", "features_check", "parts_check"]))
-        featured = self._featured(keys) if self.features else ids_having(kept, "features_check")
-        parted = ids_having(kept, "parts_check")
-        records = records_in(self.table.find(keys, RECORD_COLUMNS))
+        rows = self.table.find(keys, [*RECORD_COLUMNS, "features_check", "parts_check"])
+        featured = self._featured(keys) if self.features else ids_having(rows, "features_check")
+        parted, records = ids_having(rows, "parts_check"), records_in(rows)
         return {
             record.id: _Known(record, record.id in featured, record.id in parted)
             for record in records
@@ -186,7 +185,8 @@ class Adding:
         """Return a picture to describe, which may take the place of what is there."""
         wanted = self.metadata[row]
         regions = self.regions or (before is not None and before.has_parts)
-        image = self._image(source, regions)
+        preprocessing = self.describer.preprocessing
+        image = picture_of(source, preprocessing, regions=regions, max_pixels=self.max_pixels)
         width, height = _size(source, image)
         record = Record(
             id=self.ids[row] if self.ids is not None else sha256,
@@ -201,7 +201,6 @@ class Adding:
         features = None
         if self.features or (before is not None and before.has_features):
             features = features_of(source, image, max_pixels=self.max_pixels).to_bytes()
-        preprocessing = self.describer.preprocessing
         parts = {  # one after the other, so that a large picture is there twice at most
             number: prepare(part, preprocessing)
             for number, part in (parts_of(image) if regions else ())
@@ -209,14 +208,6 @@ class Adding:
         fate: _Fate = "added" if before is None else "updated"
         found = _Found(record, fate, features, tuple(parts) if regions else None)
         return Prepared(np.stack([prepare(image, preprocessing), *parts.values()]), found)
-
-    def _image(self, source: Source, regions: bool) -> np.ndarray:
-        at_least = self.describer.preprocessing.at_least
-        if at_least is not None and regions:  # parts have half its sides
-            at_least *= 2
-        image = read_image(source, max_pixels=self.max_pixels, at_least=at_least)
-        refuse_plain(image)
-        return image
 
     def _as_before(self, record: Record, fate: "_Fate") -> "Prepared[_Found]":
         size = self.describer.preprocessing.image_size

@@ -153,7 +153,7 @@ def _sketches(rows: pa.Table) -> Sketches:
 def _parts_in(
     rows: pa.Table, ids: Sequence[bytes], name: str, what: str
 ) -> tuple[list[bytes], list[bytes]]:
-    """Return each row's numbers of parts and their bytes, checked; none of rows without parts."""
+    """Return each row's numbers of parts and their bytes, checked; no rows without the column."""
     if name not in rows.column_names:
         return [], []
     numbers, data, checks = (

@@ -95,11 +95,10 @@ class Held:
     ) -> pa.Table:
         """Return columns, the id among them, of these rows, in any order."""
         rows = np.unique(np.asarray(rows, np.int64))
-        parts = np.searchsorted(self._ends, rows, side="right")
         starts = np.cumsum([0, *(block.n_rows for block in self.blocks)])
         places = [
-            int(starts[part] + self.blocks[part].places[row - self._ends[part]])
-            for part, row in zip(parts.tolist(), rows.tolist(), strict=True)
+            int(starts[number] + self.blocks[number].places[place])
+            for number, place in self._places(rows)
         ]
         return self.table.take(self.data, places, self._ids(rows), columns)
 
@@ -126,11 +125,12 @@ class Held:
         return np.cumsum([len(block) for block in self.blocks], dtype=np.int64)
 
     def _ids(self, rows: Int64[np.ndarray, " row"]) -> list[bytes]:
-        parts = np.searchsorted(self._ends, rows, side="right")
-        return [
-            self.blocks[part].ids[row - int(self._ends[part])].as_py()
-            for part, row in zip(parts.tolist(), rows.tolist(), strict=True)
-        ]
+        return [self.blocks[number].ids[place].as_py() for number, place in self._places(rows)]
+
+    def _places(self, rows: Int64[np.ndarray, " row"]) -> Iterator[tuple[int, int]]:
+        """Yield the number of each row's block, and its place there, counted from the end."""
+        numbers = np.searchsorted(self._ends, rows, side="right")
+        yield from zip(numbers.tolist(), (rows - self._ends[numbers]).tolist(), strict=True)
 
     def _compared(
         self, queries: Float32[np.ndarray, "query dim"], rows: Int64[np.ndarray, "query candidate"]

@@ -13,6 +13,7 @@ from vit4icd.storage import flush
 __all__ = ["Recovery", "go_back", "newest_whole"]
 
 _ASIDE = "_cut"  # folder within the collection for the manifests and tags that are taken out of it
+_TAGS = Path("_refs", "tags")
 _NEWEST = 2**64 - 1  # less the number of a version, this is the name of its manifest
 
 
@@ -55,7 +56,7 @@ def newest_whole(uri: str | Path) -> Recovery:
         n_images, problem = _looked_at(str(uri), version)
         if problem is None:
             there = manifests.keys() - cut.keys()
-            lost = tuple(name for name, at in _tags(Path(uri)).items() if at not in there)
+            lost = tuple(name for name, at in _tagged(Path(uri, _TAGS)).items() if at not in there)
             return Recovery(version=version, n_images=n_images, cut=cut, lost=lost)
         cut[version] = problem
     said = "; ".join(f"version {version}: {problem}" for version, problem in cut.items())
@@ -80,12 +81,17 @@ def go_back(uri: str | Path, version: int) -> int:
         raise ConfigError(f"the newest whole version of {uri} is {found.version}, not {version}")
     if not found.is_needed:
         return version
-    given = [*_manifests(folder / "_versions"), *_manifests(folder / _ASIDE)]
-    tagged = [at for at in _tags(folder).values() if at is not None]
-    manifests = _manifests(folder / "_versions")
-    _put_aside(folder, [manifests[number] for number in found.cut])
-    _put_aside(folder, [_tag(folder, name) for name in found.lost])
-    return Table(str(uri)).go_back(version, above=max(given + tagged))
+    manifests, tags = _manifests(folder / "_versions"), folder / _TAGS
+    tagged = {at for at in _tagged(tags).values() if at is not None}
+    given = manifests.keys() | _manifests(folder / _ASIDE).keys() | tagged
+    _put_aside(
+        folder,
+        [
+            *(manifests[number] for number in found.cut),
+            *(tags / f"{name}.json" for name in found.lost),
+        ],
+    )
+    return Table(str(uri)).go_back(version, above=max(given))
 
 
 def _manifests(folder: Path) -> dict[int, Path]:
@@ -94,14 +100,10 @@ def _manifests(folder: Path) -> dict[int, Path]:
     return {_NEWEST - int(stem): path for stem, path in paths if stem.isdigit()}
 
 
-def _tag(folder: Path, name: str) -> Path:
-    return folder / "_refs" / "tags" / f"{name}.json"
-
-
-def _tags(folder: Path) -> dict[str, int | None]:
+def _tagged(folder: Path) -> dict[str, int | None]:
     """Return the version of each snapshot; None where that cannot be read."""
     found: dict[str, int | None] = {}
-    for path in sorted(_tag(folder, "").parent.glob("*.json")):
+    for path in sorted(folder.glob("*.json")):
         try:
             found[path.stem] = int(json.loads(path.read_bytes())["version"])
         except (OSError, ValueError, LookupError, TypeError):

@@ -14,11 +14,11 @@ from vit4icd.collection.memory import Held, Memory
 from vit4icd.collection.pictures import Pictures, sha256_of
 from vit4icd.collection.records import RECORD_COLUMNS, Record, records_in
 from vit4icd.collection.scale import Scale
-from vit4icd.collection.views import n_views, part_name, views_of
+from vit4icd.collection.views import n_views, part_name, picture_of, views_of
 from vit4icd.describer import OnnxDescriber
 from vit4icd.errors import ConfigError
 from vit4icd.images import read_image
-from vit4icd.matches import Match, rank_key, refuse_plain
+from vit4icd.matches import Match, rank_key
 from vit4icd.overlap import LocalFeatures, Overlap, features_of, find_overlap
 from vit4icd.preprocessing import prepare
 from vit4icd.storage import name_fields
@@ -109,11 +109,7 @@ class Searching:
         if not isinstance(source, bytes):
             source = read_image(source, max_pixels=self.max_pixels)
         sha256 = sha256_of(source, max_pixels=self.max_pixels)
-        at_least = preprocessing.at_least
-        if at_least is not None and self.regions:  # parts have half its sides
-            at_least *= 2
-        image = read_image(source, max_pixels=self.max_pixels, at_least=at_least)
-        refuse_plain(image)
+        image = picture_of(source, preprocessing, regions=self.regions, max_pixels=self.max_pixels)
         views = {  # one after the other, so that a large picture is there twice at most
             view: prepare(turned, preprocessing)
             for view, turned in views_of(

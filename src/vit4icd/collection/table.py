@@ -255,17 +255,20 @@ class Table:
 
     def restore(self, name: str) -> int:
         """Make a snapshot the newest version, and return its new number."""
-        data, version = self.latest(), self._snapshot(name).version
-        with _flushing(self.uri):
-            data.checkout_version(version).restore()  # type: ignore[no-untyped-call]
-        return self.version
+        return self._renewed(self._snapshot(name).version)
 
     def go_back(self, version: int, *, above: int) -> int:
         """Make a version the newest, under a number above that one, and return the number."""
-        while self.version <= above:
-            data = self.latest()
-            with _flushing(self.uri):
-                data.checkout_version(version).restore()  # type: ignore[no-untyped-call]
+        newest = self.version
+        while newest <= above:
+            newest = self._renewed(version)
+        return newest
+
+    def _renewed(self, version: int) -> int:
+        """Make a version the newest, and return its new number."""
+        data = self.latest()
+        with _flushing(self.uri):
+            data.checkout_version(version).restore()  # type: ignore[no-untyped-call]
         return self.version
 
     def _snapshot(self, name: str) -> Snapshot:

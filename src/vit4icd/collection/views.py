@@ -6,9 +6,11 @@ from itertools import product
 import numpy as np
 from jaxtyping import UInt8
 
-from vit4icd.matches import too_plain
+from vit4icd.images import Source, read_image
+from vit4icd.matches import refuse_plain, too_plain
+from vit4icd.preprocessing import Preprocessing
 
-__all__ = ["N_PARTS", "n_views", "part_name", "parts_of", "views_of"]
+__all__ = ["N_PARTS", "n_views", "part_name", "parts_of", "picture_of", "views_of"]
 
 Picture = UInt8[np.ndarray, "_ _ 3"]
 
@@ -18,13 +20,29 @@ N_PARTS = len(_PLACES)
 """Parts that a picture is cut into."""
 
 
+def picture_of(
+    source: Source, preprocessing: Preprocessing, *, regions: bool, max_pixels: int
+) -> Picture:
+    """Return a picture, decoded no larger than its views, or with ``regions`` its parts, need.
+
+    Raises:
+        ImageError: it cannot be read, or is too plain to judge.
+    """
+    at_least = preprocessing.at_least
+    if at_least is not None and regions:  # parts have half its sides
+        at_least *= 2
+    image = read_image(source, max_pixels=max_pixels, at_least=at_least)
+    refuse_plain(image)
+    return image
+
+
 def views_of(
     image: Picture, *, flip: bool = False, rotate: bool = False, regions: bool = False
 ) -> Iterator[tuple[str, Picture]]:
     """Yield a picture whole and, if asked, mirrored, turned and in parts, each with a name.
 
-    With ``rotate`` come all eight orientations, with ``regions`` nine parts of half the width and
-    height, each overlapping its neighbours by half; parts too plain to judge are left out.
+    With ``rotate`` come all eight orientations, with ``regions`` the parts of each, as
+    :func:`parts_of` gives them.
 
     Example:
         >>> [name for name, _ in views_of(np.zeros((2, 3, 3), np.uint8), flip=True)]

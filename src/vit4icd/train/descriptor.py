@@ -1,7 +1,7 @@
 """The descriptor model: backbone, pooling, projection, L2; it loads and saves nothing."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -60,7 +60,7 @@ class Architecture:
     """First blocks of a ViT, with its patch and position embeddings, that are not trained."""
 
     def __post_init__(self) -> None:
-        if self.name not in (*_VITS, "resnet50", "resnet_test", "efficientnet_lite0"):
+        if self.name not in get_args(BackboneName):
             raise ConfigError(f"there is no backbone {self.name!r}")
         depth = _VITS.get(self.name, {}).get("depth", 0)
         if self.pooling not in ("token", "patches") or (self.pooling == "patches" and not depth):
