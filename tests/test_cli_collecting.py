@@ -166,6 +166,26 @@ def test_writes_answers_in_every_format(
     assert _best(printed, file_format) == ["003.jpg", "007.jpg"]
 
 
+@pytest.mark.parametrize("file_format", ["json", "jsonl", "csv", "parquet"])
+def test_takes_the_format_that_a_file_ends_in(
+    file_format: str, stored: Path, pictures: Path, model: Path, tmp_path: Path
+) -> None:
+    search = ("search", stored, pictures / "003.jpg", "--model", model, "--threshold", "-1")
+    for words in (search, ("index", "list", stored)):
+        written = []
+        for name, *options in (
+            (f"as-said.{file_format}",),
+            (f"LOUD.{file_format.upper()}",),
+            ("asked.txt", "--format", file_format),
+            ("plain.txt",),
+            (f"asked.{file_format}", "--format", "table"),
+        ):
+            assert _run(*words, *options, "-o", tmp_path / name) == 0
+            written.append((tmp_path / name).read_bytes())
+        assert written[0] == written[1] == written[2]
+        assert written[3] == written[4] != written[0]
+
+
 def _best(printed: bytes, file_format: str) -> list[str]:
     """Return the first match of each of two queries."""
     text = printed.decode() if file_format != "parquet" else ""

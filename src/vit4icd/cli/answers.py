@@ -3,21 +3,20 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from vit4icd.cli.arguments import Format
 from vit4icd.cli.terminal import n_columns, print_table, say, shown
 
 if TYPE_CHECKING:
     from vit4icd.collection import Answer
     from vit4icd.matches import Match
 
-__all__ = ["Format", "Tally", "write_answers"]
+__all__ = ["Tally", "write_answers"]
 
 _NARROW = 100  # columns of a terminal below which proofs are told in short
-
-Format = Literal["table", "json", "jsonl", "csv", "parquet"]
 
 
 @dataclass(slots=True)

@@ -1,12 +1,13 @@
 """The kinds of arguments that verbs take, and how the help shows them; it reads none."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
 __all__ = [
     "Flag",
+    "Format",
     "Json",
     "MaybeCount",
     "MaybeNumber",
@@ -19,6 +20,7 @@ __all__ = [
 
 # What is left out speaks for itself in the text: no "(default: None)" after it.
 Flag = Annotated[bool, arg(help_behavior_hint="")]
+Format = Literal["table", "json", "jsonl", "csv", "parquet"]
 Json = Annotated[bool, arg(name="json", help_behavior_hint="")]
 MaybeCount = Annotated[int | None, arg(metavar="N", help_behavior_hint="")]
 MaybeNumber = Annotated[float | None, arg(metavar="NUMBER", help_behavior_hint="")]

@@ -12,9 +12,9 @@ import tyro
 from rich.table import Table
 from tyro.conf import Positional
 
-from vit4icd.cli.answers import Format
 from vit4icd.cli.arguments import (
     Flag,
+    Format,
     Json,
     MaybeCount,
     MaybePath,
@@ -25,6 +25,7 @@ from vit4icd.cli.arguments import (
 )
 from vit4icd.cli.options import (
     Device,
+    format_of,
     most_pixels,
     open_collection,
     paths_of,
@@ -52,7 +53,7 @@ __all__ = [
     "index_verify",
 ]
 
-ListFormat = Literal[Format, "ids0"]
+ListFormat = Literal["auto", Format, "ids0"]
 
 _PAGE = 1_000  # records listed at a time
 _MOST_MINUTES = 10_000_000  # some twenty years
@@ -211,7 +212,7 @@ def index_list(
     *,
     after: MaybeText = None,
     limit: MaybeCount = None,
-    format_: Annotated[ListFormat, tyro.conf.arg(name="format")] = "table",
+    format_: Annotated[ListFormat, tyro.conf.arg(name="format")] = "auto",
     out: Out = None,
 ) -> int:
     """List the pictures of a collection, by id.
@@ -220,7 +221,7 @@ def index_list(
         collection: Folder or address of the collection.
         after: Begin after this id.
         limit: List no more than this many.
-        format_: table is for people; ids0: ids, NUL-ended; the others hold all that is known.
+        format_: auto: as --out ends, or table; ids0: ids, NUL-ended; table does not hold all.
         out: Write to this file instead of stdout.
     """
     from vit4icd.collection import write_fields
@@ -228,15 +229,16 @@ def index_list(
 
     require_outputs(out)
     require_counts(limit=limit)
+    wanted = format_of(out) if format_ == "auto" else format_
     records = _records(open_collection(collection), after, limit)
-    if format_ == "ids0":
+    if wanted == "ids0":
         write_parts((os.fsencode(record.id) + b"\0" for record in records), out)
         return 0
-    if format_ != "table":
+    if wanted != "table":
         rows = (record.to_json() for record in records)
-        if format_ in ("csv", "parquet"):
+        if wanted in ("csv", "parquet"):
             rows = ({**row, "metadata": json.dumps(row["metadata"])} for row in rows)
-        write_fields(rows, format_, out)
+        write_fields(rows, wanted, out)
         return 0
     table = Table("id", "size", "added", "metadata", box=None)
     for record in records:

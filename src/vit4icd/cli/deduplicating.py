@@ -11,7 +11,7 @@ import tyro
 from rich.table import Table
 from tyro.conf import Positional
 
-from vit4icd.cli.arguments import Flag, MaybeCount, MaybePath
+from vit4icd.cli.arguments import Flag, Format, MaybeCount, MaybePath
 from vit4icd.cli.options import (
     Device,
     most_pixels,
@@ -37,8 +37,7 @@ Inputs = Annotated[
 ]
 Train = Annotated[Positional[Path], tyro.conf.arg(metavar="TRAIN")]
 Test = Annotated[Positional[Path], tyro.conf.arg(metavar="TEST")]
-Format = Literal["table", "json", "jsonl", "csv", "parquet", "files0"]
-LeakFormat = Literal["table", "json", "jsonl", "csv", "parquet"]
+GroupFormat = Literal[Format, "files0"]
 Fields = dict[str, object]
 
 
@@ -56,7 +55,7 @@ def dedup(
     yes: Flag = False,
     out: Path = Path("dedup-report"),
     cache: MaybePath = None,
-    format_: Annotated[Format, tyro.conf.arg(name="format")] = "table",
+    format_: Annotated[GroupFormat, tyro.conf.arg(name="format")] = "table",
     fail_on_match: Flag = False,
     model: MaybePath = None,
     device: Device = "auto",
@@ -140,7 +139,7 @@ def leaks(
     verify: Flag = False,
     out: Path = Path("leaks-report"),
     cache: MaybePath = None,
-    format_: Annotated[LeakFormat, tyro.conf.arg(name="format")] = "table",
+    format_: Annotated[Format, tyro.conf.arg(name="format")] = "table",
     fail_on_match: Flag = False,
     model: MaybePath = None,
     device: Device = "auto",
@@ -257,7 +256,7 @@ def _tell_left(left: Sequence["Deed"], quiet: bool) -> None:
         say(quiet, f"... and {len(left) - _TOLD} more")
 
 
-def _print_groups(found: "Duplicates", format_: Format) -> None:
+def _print_groups(found: "Duplicates", format_: GroupFormat) -> None:
     if format_ == "table":
         _draw_groups(found)
     elif format_ == "files0":
@@ -323,7 +322,7 @@ def _member(member: "Member") -> Fields:
     }
 
 
-def _print_leaks(found: "Leaks", format_: LeakFormat) -> None:
+def _print_leaks(found: "Leaks", format_: Format) -> None:
     from vit4icd.matches import probability_text
 
     if format_ == "table":

@@ -3,11 +3,12 @@
 import errno
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
+from vit4icd.cli.arguments import Format
 from vit4icd.cli.terminal import shown
 from vit4icd.errors import ConfigError, DataError
 from vit4icd.settings import effective
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Device",
     "Options",
+    "format_of",
     "most_pixels",
     "open_collection",
     "open_describer",
@@ -31,6 +33,9 @@ __all__ = [
 
 Device = Literal["auto", "cpu", "cuda"]
 
+_ENDINGS: Mapping[str, Format] = {
+    ".json": "json", ".jsonl": "jsonl", ".csv": "csv", ".parquet": "parquet",
+}  # fmt: skip
 _THREAD_COUNTS = (
     "OMP_NUM_THREADS",  # faiss, Arrow
     "OPENBLAS_NUM_THREADS",  # NumPy
@@ -119,6 +124,16 @@ def most_pixels(asked: int | None) -> int:
 
     require_counts(max_pixels=asked)
     return MAX_PIXELS if asked is None else asked
+
+
+def format_of(file: Path | None) -> Format:
+    """Return the format that a file's name ends in; of stdout and other names, a table.
+
+    Example:
+        >>> format_of(Path("answers.CSV")), format_of(Path("answers.txt")), format_of(None)
+        ('csv', 'table', 'table')
+    """
+    return "table" if file is None else _ENDINGS.get(file.suffix.lower(), "table")
 
 
 def require_outputs(*files: Path | None, folder: Path | None = None) -> None:

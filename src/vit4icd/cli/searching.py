@@ -1,14 +1,15 @@
 """The verb that searches a collection: of which references are these pictures copies?"""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
-from vit4icd.cli.answers import Format, Tally, write_answers
-from vit4icd.cli.arguments import Flag, MaybeCount, MaybePath, Out, Pictures, Place
+from vit4icd.cli.answers import Tally, write_answers
+from vit4icd.cli.arguments import Flag, Format, MaybeCount, MaybePath, Out, Pictures, Place
 from vit4icd.cli.options import (
     Device,
+    format_of,
     most_pixels,
     open_collection,
     paths_of,
@@ -37,7 +38,7 @@ def search(
     rotate: Flag = False,
     regions: Flag = False,
     from_file0: MaybePath = None,
-    format_: Annotated[Format, tyro.conf.arg(name="format")] = "table",
+    format_: Annotated[Literal["auto", Format], tyro.conf.arg(name="format")] = "auto",
     out: Out = None,
     fail_on_match: Flag = False,
     model: MaybePath = None,
@@ -59,7 +60,7 @@ def search(
         rotate: Search all eight orientations.
         regions: Search nine parts of the picture too, for small copies pasted into it.
         from_file0: File with more paths, each ended by a NUL byte; - is stdin.
-        format_: json and jsonl hold an answer for each picture, csv and parquet each match.
+        format_: auto: as --out ends, or table; json, jsonl: each answer; csv, parquet: each match.
         out: Write to this file instead of stdout.
         fail_on_match: End with exit code 11 when anything is a copy.
         model: Model folder; the packaged model by default.
@@ -71,6 +72,7 @@ def search(
     """
     require_outputs(out)
     require_counts(k=k)
+    wanted = format_of(out) if format_ == "auto" else format_
     options, tally = settled(model, device, threads, threshold), Tally(quiet)
     most = most_pixels(max_pixels)
     queries = paths_of(images, from_file0)
@@ -91,7 +93,7 @@ def search(
             max_pixels=most,
             progress=lambda done, n: advance(done, n, ""),
         )
-        write_answers(tally.over(answers), format_, out)
+        write_answers(tally.over(answers), wanted, out)
     if fail_on_match and tally.n_copies:
         return _MATCHED
     if not tally.n_queries:
