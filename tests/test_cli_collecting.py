@@ -9,16 +9,19 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from tests.conftest import make_model
-from vit4icd import cli
+from vit4icd import cli, datasets
 from vit4icd.collection import Collection
+from vit4icd.datasets import walk_pictures
 from vit4icd.images import read_image, write_image
 from vit4icd.storage import read_name
 
@@ -241,6 +244,21 @@ def test_takes_what_is_named_twice_once(
     queries = [json.loads(line)["query"] for line in capsys.readouterr().out.splitlines()]
     assert len(queries) == len(set(queries)) == 20
     assert queries[0] == str(pictures / "003.jpg")
+
+
+def test_walks_a_folder_once(
+    model: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    walked = []
+
+    def walk(folder: Path, *options: Any) -> Iterator[Path]:
+        walked.append(folder)
+        return walk_pictures(folder, *options)
+
+    monkeypatch.setattr(datasets, "walk_pictures", walk)
+    assert _run("index", "add", tmp_path / "mine", pictures, "--model", model) == 0
+    assert _run("search", tmp_path / "mine", pictures, "--model", model, "--threshold", 0.5) == 0
+    assert walked == [pictures, pictures]
 
 
 def test_refuses_counts_that_are_none(capsys: pytest.CaptureFixture[str]) -> None:

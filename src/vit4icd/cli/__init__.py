@@ -15,8 +15,8 @@ from rich.panel import Panel
 from rich.table import Table
 
 import vit4icd
+from vit4icd.cli.adding import index_add
 from vit4icd.cli.collecting import (
-    index_add,
     index_compact,
     index_info,
     index_list,

@@ -1,9 +1,9 @@
-"""The verbs of collections: keep references and look after them."""
+"""The verbs that say what a collection holds, remove from it and look after it."""
 
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -20,29 +20,21 @@ from vit4icd.cli.arguments import (
     MaybePath,
     MaybeText,
     Out,
-    Pictures,
     Place,
 )
 from vit4icd.cli.options import (
-    Device,
     format_of,
-    most_pixels,
     open_collection,
-    paths_of,
     require_counts,
     require_outputs,
-    require_there,
-    settled,
 )
-from vit4icd.cli.terminal import bar, print_table, say, shown
-from vit4icd.errors import ConfigError, DataError
+from vit4icd.cli.terminal import print_table, say, shown
+from vit4icd.errors import ConfigError
 
 if TYPE_CHECKING:
     from vit4icd.collection import Collection, Record
-    from vit4icd.collection.pictures import IdFrom
 
 __all__ = [
-    "index_add",
     "index_compact",
     "index_info",
     "index_list",
@@ -63,92 +55,6 @@ Ids = Annotated[
 ]
 Name = Annotated[Positional[str], tyro.conf.arg(metavar="NAME")]
 _VERSION = tyro.conf.arg(metavar="VERSION")
-Metadata = tyro.conf.UseAppendAction[tuple[str, ...]]
-
-
-def index_add(
-    collection: Place,
-    images: Pictures = (),
-    /,
-    *,
-    id_from: Literal["path", "name", "sha256"] = "path",
-    metadata: Metadata = (),
-    without_features: Flag = False,
-    regions: Flag = False,
-    from_file0: MaybePath = None,
-    skipped: MaybePath = None,
-    jsonl: Flag = False,
-    model: MaybePath = None,
-    device: Device = "auto",
-    threads: MaybeCount = None,
-    max_pixels: MaybeCount = None,
-    strict: Flag = False,
-    quiet: Flag = False,
-) -> int:
-    """Add pictures to a collection, which is made if there is none; goes on where it stopped.
-
-    Args:
-        collection: Folder of the collection, or an address such as s3://bucket/name.
-        images: Pictures, folders (searched to the bottom) and uncompressed .tar shards.
-        id_from: What becomes a picture's id: its path as given, file name, or content.
-        metadata: KEY=VALUE, stored with each of the pictures; may be given again.
-        without_features: Leave out local features, 16 kB a picture, which search --verify needs.
-        regions: Describe nine parts of each picture too, to find queries that show a part of it.
-        from_file0: File with more paths, each ended by a NUL byte; - is stdin.
-        skipped: Where pictures left out are listed; beside the collection's folder by default.
-        jsonl: Print a JSON line for each picture once it is safely stored.
-        model: Model folder; the packaged model by default.
-        device: Where the model runs.
-        threads: Processors to use; all this process may use by default.
-        max_pixels: Refuse pictures of more pixels, before decoding them.
-        strict: End with exit code 3 when a picture was left out; when all were, it is 1 without.
-        quiet: No progress and no summary.
-    """
-    require_outputs(skipped)
-    options, most = settled(model, device, threads), most_pixels(max_pixels)
-    from vit4icd.collection import AddProgress
-    from vit4icd.storage import name_fields
-    from vit4icd.stream import write_skipped
-
-    fields, paths = _metadata(metadata), paths_of(images, from_file0)
-    require_there(paths)
-    _require_place(collection, paths, id_from)
-    opened = open_collection(collection, options, make=True)
-    with bar("adding", quiet) as advance:
-
-        def progress(report: AddProgress) -> None:
-            advance(report.n_done, report.n_images, f"{report.n_skipped} skipped")
-            for name in report.stored if jsonl else ():
-                print(json.dumps(name_fields("id", name), ensure_ascii=False), flush=True)
-
-        summary = opened.add(
-            paths,
-            id_from=id_from,
-            metadata=fields or None,
-            features=not without_features,
-            regions=regions,
-            max_pixels=most,
-            progress=progress,
-        )
-    if not summary.n_images:
-        raise DataError(f"there is no picture in {', '.join(map(str, paths))}")
-    n_described = summary.n_added + summary.n_updated
-    rate = f" at {summary.images_per_s:.1f} a second" if n_described else ""
-    say(
-        quiet,
-        f"{summary.n_added} added, {summary.n_updated} updated, {summary.n_unchanged} unchanged"
-        f"{rate}; {collection} holds {len(opened)} pictures",
-    )
-    is_named = skipped is not None
-    if skipped is None and "://" not in collection:
-        skipped = Path(f"{collection.rstrip('/')}.skipped.jsonl")
-    if skipped is not None:
-        write_skipped(skipped, summary.skipped, keep_empty=is_named)
-    if summary.skipped:
-        say(quiet, f"{len(summary.skipped)} left out" + (f", see {skipped}" if skipped else ""))
-    if strict and summary.skipped:
-        return 3
-    return 1 if len(summary.skipped) == summary.n_images else 0
 
 
 def index_remove(
@@ -344,26 +250,6 @@ def index_recover(collection: Place, /, *, to: Annotated[int | None, _VERSION] =
     return 1
 
 
-def _require_place(collection: str, paths: Sequence[Path], id_from: "IdFrom") -> None:
-    """Refuse, before a collection is made, a place that is none, and pictures that are none."""
-    from vit4icd.collection import Collection
-    from vit4icd.collection.pictures import Pictures as Given
-    from vit4icd.datasets import walk_pictures
-
-    if Collection.exists(collection):
-        return
-    place = Path(collection)
-    if "://" not in collection and place.is_dir() and next(iter(walk_pictures(place)), None):
-        raise ConfigError(
-            f"{collection} is a folder of pictures, not a collection; the collection comes first: "
-            f"vit4icd index add my-collection {collection}"
-        )
-    given = Given(paths, once=True)
-    if not len(given):
-        raise DataError(f"there is no picture in {', '.join(map(str, paths))}")
-    given.ids(None, id_from)
-
-
 def _records(collection: "Collection", after: str | None, limit: int | None) -> Iterator["Record"]:
     left = sys.maxsize if limit is None else limit
     while left and (page := collection.list(after=after, limit=min(left, _PAGE))):
@@ -377,13 +263,3 @@ def _listed(path: Path | None) -> list[str]:
         return []
     data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
     return [os.fsdecode(part) for part in data.split(b"\0") if part]
-
-
-def _metadata(pairs: Sequence[str]) -> dict[str, str]:
-    fields = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"--metadata is KEY=VALUE, such as owner=me, not {pair!r}")
-        fields[key] = value
-    return fields

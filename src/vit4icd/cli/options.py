@@ -14,7 +14,7 @@ from vit4icd.errors import ConfigError, DataError
 from vit4icd.settings import effective
 
 if TYPE_CHECKING:
-    from vit4icd.collection import Collection
+    from vit4icd.collection import Collection, Pictures
     from vit4icd.describer import OnnxDescriber
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "open_collection",
     "open_describer",
     "paths_of",
+    "pictures_in",
     "require_counts",
     "require_outputs",
     "require_there",
@@ -161,6 +162,21 @@ def require_there(paths: Iterable[Path]) -> None:
     for path in paths:
         if not path.exists() and not path.is_symlink():
             raise DataError(f"there is no file or folder {shown(str(path))}; look at its spelling")
+
+
+def pictures_in(paths: Sequence[Path]) -> "Pictures":
+    """Look the pictures up that paths, folders and shards hold, each once.
+
+    Raises:
+        DataError: a path that does not exist, or there is none.
+    """
+    from vit4icd.collection import Pictures
+
+    require_there(paths)
+    found = Pictures(paths, once=True)
+    if not len(found):
+        raise DataError(f"there is no picture in {shown(', '.join(map(str, paths)))}")
+    return found
 
 
 def paths_of(inputs: Sequence[Path], from_file0: Path | None) -> list[Path]:

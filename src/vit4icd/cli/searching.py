@@ -13,13 +13,12 @@ from vit4icd.cli.options import (
     most_pixels,
     open_collection,
     paths_of,
+    pictures_in,
     require_counts,
     require_outputs,
-    require_there,
     settled,
 )
 from vit4icd.cli.terminal import bar
-from vit4icd.errors import DataError
 
 __all__ = ["search"]
 
@@ -75,13 +74,13 @@ def search(
     wanted = format_of(out) if format_ == "auto" else format_
     options, tally = settled(model, device, threads, threshold), Tally(quiet)
     most = most_pixels(max_pixels)
-    queries = paths_of(images, from_file0)
-    from_stdin = [str(path) for path in queries] == ["-"]
-    require_there([] if from_stdin else queries)
+    paths = paths_of(images, from_file0)
+    from_stdin = [str(path) for path in paths] == ["-"]
+    queries = sys.stdin.buffer.read() if from_stdin else pictures_in(paths)
     opened = open_collection(collection, options)
     with bar("searching", quiet) as advance:
         answers = opened.ask(
-            sys.stdin.buffer.read() if from_stdin else queries,
+            queries,
             names=["-"] if from_stdin else None,
             k=k,
             threshold=options.threshold,
@@ -89,15 +88,12 @@ def search(
             flip=flip,
             rotate=rotate,
             regions=regions,
-            once=True,
             max_pixels=most,
             progress=lambda done, n: advance(done, n, ""),
         )
         write_answers(tally.over(answers), wanted, out)
     if fail_on_match and tally.n_copies:
         return _MATCHED
-    if not tally.n_queries:
-        raise DataError(f"there is no picture in {', '.join(map(str, queries))}")
     if tally.n_skipped == tally.n_queries:
         return 1
     return 3 if strict and tally.n_skipped else 0

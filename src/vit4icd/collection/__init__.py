@@ -5,7 +5,7 @@ from vit4icd.collection.checking import Verification
 from vit4icd.collection.collection import Collection
 from vit4icd.collection.formats import match_fields, matches_table, write_fields
 from vit4icd.collection.identity import Info
-from vit4icd.collection.pictures import IdFrom
+from vit4icd.collection.pictures import IdFrom, Pictures
 from vit4icd.collection.records import Record
 from vit4icd.collection.recovery import Recovery, go_back, newest_whole
 from vit4icd.collection.searching import Answer
@@ -18,6 +18,7 @@ __all__ = [
     "Collection",
     "IdFrom",
     "Info",
+    "Pictures",
     "Record",
     "Recovery",
     "Snapshot",

@@ -149,7 +149,7 @@ class Collection:
 
     def add(
         self,
-        images: Images,
+        images: Images | Pictures,
         *,
         ids: Sequence[str] | None = None,
         id_from: IdFrom = "path",
@@ -176,7 +176,7 @@ class Collection:
                 older version made.
             StoreError: the collection cannot be written.
         """
-        pictures = Pictures(images, once=ids is None and not _is_one_each(metadata))
+        pictures = Pictures.of(images, once=ids is None and not _is_one_each(metadata))
         adding = Adding(
             table=self._table,
             describer=self.describer,
@@ -229,7 +229,7 @@ class Collection:
 
     def ask(
         self,
-        images: Images,
+        images: Images | Pictures,
         *,
         names: Sequence[str] | None = None,
         k: int = 10,
@@ -260,7 +260,7 @@ class Collection:
             StoreError: the collection cannot be read.
             FormatError: it is damaged.
         """
-        pictures = Pictures(images, once=once)
+        pictures = Pictures.of(images, once=once)
         if names is None:
             names = [name or f"query {row}" for row, name in enumerate(pictures.names)]
         if len(names) != len(pictures):

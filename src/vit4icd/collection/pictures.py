@@ -48,6 +48,11 @@ class Pictures:
         self._rows: Sequence[int] = _distinct(names) if once else range(len(names))
         self.names = [names[row] for row in self._rows]
 
+    @classmethod
+    def of(cls, images: "Images | Pictures", *, once: bool = False) -> "Pictures":
+        """Return pictures as they are, and what is none yet as such; folders are walked once."""
+        return images if isinstance(images, Pictures) else cls(images, once=once)
+
     def __len__(self) -> int:
         return len(self.names)
 
