@@ -10,8 +10,7 @@ from vit4icd.collection.identity import Info, identity_of, info_of, require_own
 from vit4icd.collection.memory import Memory
 from vit4icd.collection.pictures import IdFrom, Images, Pictures
 from vit4icd.collection.records import RECORD_COLUMNS, Record, encode, records_in
-from vit4icd.collection.scale import Scale
-from vit4icd.collection.searching import Answer, Searching
+from vit4icd.collection.searching import Answer, Searching, scale_of
 from vit4icd.collection.table import KEPT_FOR, Table
 from vit4icd.collection.views import n_views
 from vit4icd.describer import OnnxDescriber, load_describer
@@ -126,8 +125,8 @@ class Collection:
             ConfigError: a threshold that is none, or one that the model cannot tell.
         """
         views = n_views(flip=flip, rotate=rotate, regions=regions)
-        n_chances = self._memory.newest().n_descriptors * views
-        return Scale(describer=self.describer, n_chances=n_chances).threshold(threshold)
+        scale = scale_of(self._memory.newest(), self.describer, n_views=views)
+        return scale.threshold(threshold)
 
     @property
     def fingerprint(self) -> str:

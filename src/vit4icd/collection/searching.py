@@ -25,7 +25,7 @@ from vit4icd.storage import name_fields
 from vit4icd.stream import Described, Prepared, Skipped, described
 from vit4icd.thresholds import Threshold
 
-__all__ = ["Answer", "Searching"]
+__all__ = ["Answer", "Searching", "scale_of"]
 
 _TRIED, _MOST_TRIED = 10, 50  # of each query's nearest: as many as k, but not fewer or more
 
@@ -90,7 +90,7 @@ class Searching:
         """Answer the queries in their order, all by one version of the collection."""
         held = self.memory.newest()
         most = n_views(flip=self.flip, rotate=self.rotate, regions=self.regions)
-        scale = Scale(describer=self.describer, n_chances=held.n_descriptors * most)
+        scale = scale_of(held, self.describer, n_views=most)
         threshold, n_done = scale.threshold(self.threshold), 0
         for batch in described(
             range(len(pictures)),
@@ -237,6 +237,11 @@ class Searching:
             nearest=found[0] if found else None,
             untried=tuple(name for name in tried if name in known and name not in proofs),
         )
+
+
+def scale_of(held: Held, describer: OnnxDescriber, *, n_views: int) -> Scale:
+    """Return what similarities mean where each view meets every descriptor that is held."""
+    return Scale(describer=describer, n_chances=held.n_descriptors * n_views)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
