@@ -87,6 +87,32 @@ def test_finds_what_is_cut_out_of_a_picture(
         assert (rows[0]["reference"], rows[0]["reference_part"]) == ("007.jpg", "top left")
 
 
+def test_says_which_pictures_have_parts(
+    stored: Path, pictures: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run("index", "list", stored) == 0
+    assert capsys.readouterr().out.split()[:4] == ["id", "size", "added", "metadata"]
+    words = ("--model", model, "--id-from", "name", "--regions")
+    assert _run("index", "add", stored, pictures / "003.jpg", pictures / "011.jpg", *words) == 0
+    assert "mine holds 20 pictures and 18 parts of them\n" in capsys.readouterr().err
+    expected = [9 if row in (3, 11) else 0 for row in range(20)]
+    assert _run("index", "list", stored) == 0
+    heading, *lines = capsys.readouterr().out.splitlines()
+    assert heading.split()[:3] == ["id", "size", "parts"]
+    place = heading.index("parts")
+    assert [int(line[place:].split(" ")[0] or 0) for line in lines] == expected
+    for format_ in ("json", "jsonl", "csv", "parquet"):
+        assert _run("index", "list", stored, "-o", tmp_path / f"list.{format_}") == 0
+    rows = (tmp_path / "list.jsonl").read_text().splitlines()
+    for counts in (
+        [record["parts"] for record in json.loads((tmp_path / "list.json").read_text())],
+        [json.loads(row)["parts"] for row in rows],
+        [int(row["parts"]) for row in _rows((tmp_path / "list.csv").read_text())],
+        pq.read_table(tmp_path / "list.parquet")["parts"].to_pylist(),
+    ):
+        assert counts == expected
+
+
 def _rows(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
@@ -19,6 +19,9 @@ from vit4icd.cli.options import (
 )
 from vit4icd.cli.terminal import bar, say
 from vit4icd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from vit4icd.collection import Collection
 
 __all__ = ["index_add"]
 
@@ -95,7 +98,7 @@ def index_add(
     say(
         quiet,
         f"{summary.n_added} added, {summary.n_updated} updated, {summary.n_unchanged} unchanged"
-        f"{rate}; {collection} holds {len(opened)} pictures",
+        f"{rate}; {collection} holds {_held(opened)}",
     )
     is_named = skipped is not None
     if skipped is None and "://" not in collection:
@@ -107,6 +110,11 @@ def index_add(
     if strict and summary.skipped:
         return 3
     return 1 if len(summary.skipped) == summary.n_images else 0
+
+
+def _held(collection: "Collection") -> str:
+    info = collection.info()
+    return f"{info.n_images} pictures" + f" and {info.n_parts} parts of them" * bool(info.n_parts)
 
 
 def _require_place(collection: str) -> None:

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -146,12 +146,7 @@ def index_list(
             rows = ({**row, "metadata": json.dumps(row["metadata"])} for row in rows)
         write_fields(rows, wanted, out)
         return 0
-    table = Table("id", "size", "added", "metadata", box=None)
-    for record in records:
-        size, day = f"{record.width} x {record.height}", f"{record.added:%Y-%m-%d %H:%M}"
-        metadata = " ".join(f"{key}={value}" for key, value in record.metadata.items())
-        table.add_row(shown(record.id), size, day, metadata)
-    print_table(table, out)
+    print_table(_table(list(records)), out)
     return 0
 
 
@@ -248,6 +243,25 @@ def index_recover(collection: Place, /, *, to: Annotated[int | None, _VERSION] =
         f"give up what came later: vit4icd index recover {collection} --to {found.version}",
     )
     return 1
+
+
+def _table(records: Sequence["Record"]) -> Table:
+    """Return records for people, with parts only if some have them."""
+    columns: dict[str, Callable[[Record], str]] = {
+        "id": lambda record: shown(record.id),
+        "size": lambda record: f"{record.width} x {record.height}",
+        "parts": lambda record: str(record.n_parts or ""),
+        "added": lambda record: f"{record.added:%Y-%m-%d %H:%M}",
+        "metadata": lambda record: shown(
+            " ".join(f"{key}={value}" for key, value in record.metadata.items())
+        ),
+    }
+    if not any(record.n_parts for record in records):
+        del columns["parts"]
+    table = Table(*columns, box=None)
+    for record in records:
+        table.add_row(*(cell(record) for cell in columns.values()))
+    return table
 
 
 def _records(collection: "Collection", after: str | None, limit: int | None) -> Iterator["Record"]:

@@ -188,6 +188,10 @@ class Adding:
         preprocessing = self.describer.preprocessing
         image = picture_of(source, preprocessing, regions=regions, max_pixels=self.max_pixels)
         width, height = _size(source, image)
+        parts = {  # one after the other, so that a large picture is there twice at most
+            number: prepare(part, preprocessing)
+            for number, part in (parts_of(image) if regions else ())
+        }
         record = Record(
             id=self.ids[row] if self.ids is not None else sha256,
             source=self.pictures.names[row],
@@ -197,14 +201,11 @@ class Adding:
             metadata=(before.record.metadata if before else {}) if wanted is None else wanted,
             added=datetime.now(UTC),
             stamp=stamp,
+            n_parts=len(parts),
         )
         features = None
         if self.features or (before is not None and before.has_features):
             features = features_of(source, image, max_pixels=self.max_pixels).to_bytes()
-        parts = {  # one after the other, so that a large picture is there twice at most
-            number: prepare(part, preprocessing)
-            for number, part in (parts_of(image) if regions else ())
-        }
         fate: _Fate = "added" if before is None else "updated"
         found = _Found(record, fate, features, tuple(parts) if regions else None)
         return Prepared(np.stack([prepare(image, preprocessing), *parts.values()]), found)

@@ -32,6 +32,7 @@ SEAL_ID = b""
 """Id of the one row that is no picture: it says which rows there are."""
 RECORD_COLUMNS = [
     "id", "sha256", "stamp", "source", "width", "height", "metadata", "added", "record_check",
+    "part_numbers",
 ]  # fmt: skip
 
 
@@ -50,6 +51,8 @@ class Record:
     added: datetime
     stamp: str = ""
     """Size and times of the file when it was read, by which an unchanged one is told."""
+    n_parts: int = 0
+    """How many parts of the picture are described beside it."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values, but for the stamp."""
@@ -58,6 +61,7 @@ class Record:
             "sha256": self.sha256,
             "width": self.width,
             "height": self.height,
+            "parts": self.n_parts,
             "metadata": dict(self.metadata),
             "added": self.added.isoformat(),
         }
@@ -111,7 +115,8 @@ def records_in(table: pa.Table) -> list[Record]:
         FormatError: a row that is not what was written.
     """
     with as_written():
-        rows = table.select(RECORD_COLUMNS).to_pylist()
+        there = [name for name in RECORD_COLUMNS if name in table.column_names]
+        rows = table.select(there).to_pylist()
         records = [_record(row) for row in rows]
     for row, record in zip(rows, records, strict=True):
         if row["record_check"] != _record_check(record):
@@ -138,6 +143,7 @@ def _record(row: Mapping[str, Any]) -> Record:
         metadata=json.loads(row["metadata"]),
         added=row["added"],
         stamp=decode(row["stamp"]),
+        n_parts=len(row.get("part_numbers") or b""),  # the first format had no such column
     )
 
 
