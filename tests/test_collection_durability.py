@@ -21,6 +21,7 @@ import pytest
 from tests.conftest import make_model, make_pictures
 from vit4icd.collection import AddProgress, Collection, Verification
 from vit4icd.collection import adding as adding_room
+from vit4icd.collection import disk as disk_room
 from vit4icd.collection import table as table_room
 from vit4icd.collection.descriptors import Parts, sketches_in, vectors_in
 from vit4icd.collection.features import features_in
@@ -369,7 +370,7 @@ def test_flushes_to_the_disk_before_it_acknowledges(
     collection: Collection, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flushed: set[Path] = set()
-    monkeypatch.setattr(table_room, "flush", flushed.add)
+    monkeypatch.setattr(disk_room, "flush", flushed.add)
     before = set(Path(collection.uri).rglob("*"))
 
     def progress(report: AddProgress) -> None:
@@ -388,7 +389,7 @@ def test_flushes_snapshots_to_the_disk(
     collection: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flushed: set[Path] = set()
-    monkeypatch.setattr(table_room, "flush", flushed.add)
+    monkeypatch.setattr(disk_room, "flush", flushed.add)
     for change in (collection.snapshot, collection.restore):
         before = set(Path(collection.uri).rglob("*"))
         change("one")

@@ -12,9 +12,9 @@ import pytest
 from tests.conftest import make_model, make_pictures
 from vit4icd.cli import main
 from vit4icd.collection import Collection, go_back, newest_whole
-from vit4icd.collection import table as table_room
+from vit4icd.collection import disk as disk_room
 from vit4icd.describer import OnnxDescriber
-from vit4icd.errors import ConfigError, DataError, StoreError
+from vit4icd.errors import ConfigError, DataError, FormatError, StoreError
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_goes_back_to_the_newest_whole_version(
     cut: str, place: Path, describer: OnnxDescriber, pictures: Path
 ) -> None:
     CUTS[cut](place)
-    with pytest.raises(StoreError, match="vit4icd index recover"):
+    with pytest.raises((StoreError, FormatError), match="vit4icd index recover"):
         Collection.open(place, describer=describer).descriptors()
     before = sorted(place.rglob("*"))
     found = newest_whole(place)
@@ -132,7 +132,7 @@ def test_flushes_the_folders_that_lead_to_a_new_collection(
     describer: OnnxDescriber, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flushed: list[Path] = []
-    monkeypatch.setattr(table_room, "flush", flushed.append)
+    monkeypatch.setattr(disk_room, "flush", flushed.append)
     place = tmp_path / "new" / "mine"
     Collection.create(place, describer=describer)
     for path in (tmp_path, *(p for p in (tmp_path / "new").rglob("*") if p.name[0] != "l")):

@@ -15,7 +15,7 @@ from tests.conftest import make_pictures
 from tests.test_images import _bombs
 from vit4icd.collection import AddProgress, Collection
 from vit4icd.collection import adding as adding_room
-from vit4icd.collection import table as table_room
+from vit4icd.collection import disk as disk_room
 from vit4icd.collection.views import picture_of
 from vit4icd.describer import OnnxDescriber
 from vit4icd.errors import StoreError
@@ -101,12 +101,12 @@ def test_acknowledges_nothing_that_was_not_flushed(
             raise OSError(28, "No space left on device", str(path))
         flush(path)
 
-    monkeypatch.setattr(table_room, "flush", full)
+    monkeypatch.setattr(disk_room, "flush", full)
     told: list[AddProgress] = []
     with pytest.raises(StoreError, match="No space left on device"):
         collection.add(pictures, id_from="name", progress=told.append)
     stored = {id_ for report in told for id_ in report.stored}
-    monkeypatch.setattr(table_room, "flush", flush)
+    monkeypatch.setattr(disk_room, "flush", flush)
     assert stored <= {record.id for record in collection.list()}
     collection.add(pictures, id_from="name")
     assert len(collection) == 20

@@ -17,9 +17,10 @@ from vit4icd.collection.descriptors import (
     sketches_in,
     vectors_in,
 )
+from vit4icd.collection.failures import explained
 from vit4icd.collection.rows import Seal, places_in, seal_of
 from vit4icd.collection.sketches import SketchIndex
-from vit4icd.collection.table import Table, explained
+from vit4icd.collection.table import Table
 from vit4icd.errors import FormatError
 
 __all__ = ["Block", "Descriptors", "File", "Kind", "files_of", "read_blocks"]

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vit4icd.collection.checking import verify
-from vit4icd.collection.table import Table, without_hint
+from vit4icd.collection.failures import without_hint
+from vit4icd.collection.table import Table
 from vit4icd.errors import ConfigError, DataError, StoreError, Vit4icdError
 from vit4icd.storage import flush
 

@@ -1,13 +1,12 @@
 """The Lance table of a collection: versions, commits and their errors; it sees no pictures."""
 
 import json
-import os
 import random
 import re
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,12 +17,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vit4icd.collection.descriptors import SEALED_COLUMNS
+from vit4icd.collection.disk import flushing
+from vit4icd.collection.failures import HINT, explained
 from vit4icd.collection.records import RECORD_COLUMNS, SEAL_ID, Record, encode
 from vit4icd.collection.rows import Seal, restamped, schema_of, seal_in, seal_of, sealed
-from vit4icd.errors import ConfigError, DataError, FormatError, StoreError, Vit4icdError
-from vit4icd.storage import flush
+from vit4icd.collection.sums import damaged, forget_gone
+from vit4icd.errors import ConfigError, DataError, FormatError, StoreError
 
-__all__ = ["FORMAT_VERSION", "KEPT_FOR", "Snapshot", "Table", "explained", "without_hint"]
+__all__ = ["FORMAT_VERSION", "KEPT_FOR", "Snapshot", "Table", "paths_of"]
 
 FORMAT_VERSION = 2
 """Of the table's columns; a newer one is refused. The first had none for parts of pictures."""
@@ -37,11 +38,6 @@ _WAIT_S = 0.05  # between two of them, about
 _FRAGMENT_ROWS = 16_384  # rows of one file of the table, once it is compacted
 _COMPACT_ROWS = 256  # rows held in memory at a time while compacting
 _SNAPSHOT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_LONGEST = 300  # letters of what Lance says that are passed on
-_HINT = "; if it was cut short, as by a power cut: vit4icd index recover"
-_NOISE = re.compile(
-    r",? /[^ ,]*\.rs:\d+:\d+.*|LanceError\(\w+\): ", re.DOTALL
-)  # Lance's own places
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,6 +64,7 @@ class Table:
 
     def __init__(self, uri: str, *, version: int | None = None) -> None:
         self.uri, self._version = uri, version
+        self._whole: tuple[int, frozenset[Path]] = 0, frozenset()  # a version, and its files
         if not self.exists(uri):
             raise StoreError(
                 f"there is no collection at {uri}; make one with: vit4icd index add {uri} PICTURES"
@@ -92,7 +89,7 @@ class Table:
         text = json.dumps({"format_version": FORMAT_VERSION, "dim": dim, **metadata})
         named = {_KEY: text, _CHECK: str(zlib.crc32(text.encode()))}
         schema = schema_of(dim, named, with_parts=FORMAT_VERSION > 1)
-        with _flushing(uri):
+        with flushing(uri):
             first = sealed(schema.empty_table(), Seal(), schema)
             lance.write_dataset(first, uri, mode="create")
         return cls(uri)
@@ -116,9 +113,16 @@ class Table:
         return True
 
     def latest(self) -> lance.LanceDataset:
-        """Open the newest version, or the one that was asked for."""
+        """Open the newest version, or the one that was asked for.
+
+        Raises:
+            StoreError: it cannot be read.
+            FormatError: a file is not what was written.
+        """
         with explained(self.uri, "read"):
-            return lance.dataset(self.uri, version=self._version)
+            data = lance.dataset(self.uri, version=self._version)
+            self._require_whole(data)
+        return data
 
     @property
     def has_parts(self) -> bool:
@@ -243,7 +247,7 @@ class Table:
         if name in (known.name for known in self.snapshots()):
             raise ConfigError(f"there is a snapshot {name!r} already; forget it, or take another")
         data = self.latest()
-        with _flushing(self.uri):
+        with flushing(self.uri):
             data.tags.create(name, data.version)
         return int(data.version)
 
@@ -267,7 +271,7 @@ class Table:
     def _renewed(self, version: int) -> int:
         """Make a version the newest, and return its new number."""
         data = self.latest()
-        with _flushing(self.uri):
+        with flushing(self.uri):
             data.checkout_version(version).restore()  # type: ignore[no-untyped-call]
         return self.version
 
@@ -277,6 +281,21 @@ class Table:
             listed = ", ".join(known) or "none"
             raise DataError(f"{self.uri} has no snapshot {name!r}; it has: {listed}")
         return known[name]
+
+    def _require_whole(self, data: lance.LanceDataset) -> None:
+        """Compare the files of a version that were not compared before with their checksums."""
+        version, known = self._whole
+        if "://" in self.uri or data.version == version:
+            return
+        parts = data.get_fragments()
+        files = frozenset(path for part in parts for path in paths_of(self.uri, part))
+        wrong = [path.name for path in damaged(Path(self.uri), files - known)]
+        if wrong:
+            raise FormatError(
+                f"the collection {self.uri} is damaged, and not as it was written in: "
+                f"{', '.join(wrong)}{HINT} {self.uri}"
+            )
+        self._whole = int(data.version), files
 
     def _read(self, data: lance.LanceDataset, columns: Sequence[str], **options: Any) -> pa.Table:
         with explained(self.uri, "read"):
@@ -294,7 +313,7 @@ class Table:
         for _ in range(_ATTEMPTS):
             data = self.latest()
             try:
-                with _flushing(self.uri):
+                with flushing(self.uri):
                     done = commit(data)
                 self._tidy_if_due()
                 return done
@@ -317,52 +336,16 @@ class Table:
             cleaned = data.cleanup_old_versions(
                 older_than=max(keep, timedelta(microseconds=1)), error_if_tagged_old_versions=False
             )
+            if "://" not in self.uri:
+                forget_gone(Path(self.uri))
         return int(cleaned.bytes_removed)
 
 
-@contextmanager
-def explained(uri: str, done: str) -> Iterator[None]:
-    """Turn whatever Lance raises, panics of its Rust code included, into errors of ours."""
-    try:
-        yield
-    except (Vit4icdError, KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError):
-        raise
-    except BaseException as error:  # a panic is no Exception
-        text = _NOISE.sub("", str(error)).strip()[:_LONGEST] or type(error).__name__
-        if done == "read" and "://" not in uri:
-            text += f"{_HINT} {uri}"
-        raise StoreError(f"the collection {uri} cannot be {done}: {text}") from error
-
-
-@contextmanager
-def _flushing(uri: str) -> Iterator[None]:
-    """Flush to the disk what is written meanwhile, for Lance does not; explain what goes wrong."""
-    with explained(uri, "written"):
-        before = _names(uri)
-        yield
-        for folder, names in _names(uri).items():
-            if new := names - before.get(folder, set()):
-                for name in new:
-                    with suppress(FileNotFoundError):  # another process tidies up
-                        flush(Path(folder, name))
-                flush(Path(folder))
-
-
-def _names(uri: str) -> dict[str, set[str]]:
-    """Return the names in each folder of a table on this machine, and of those that lead to it.
-
-    Each file is written once and never changed, so that what is new is told by its name.
-    """
-    if "://" in uri:
-        return {}
-    place = Path(uri).absolute()
-    ways = {str(way.parent): {way.name} for way in (place, *place.parents) if way.exists()}
-    return ways | {folder: {*folders, *files} for folder, folders, files in os.walk(place)}
-
-
-def without_hint(text: str) -> str:
-    """Return what is wrong, without what to do about it."""
-    return text.partition(_HINT)[0]
+def paths_of(uri: str, fragment: lance.LanceFragment) -> list[Path]:
+    """Return the files that a part of a table on this machine is in."""
+    files = [Path(uri, "data", file.path) for file in fragment.metadata.files]
+    deleted = fragment.deletion_file()
+    return files if deleted is None else [*files, Path(uri, deleted)]
 
 
 def _is_conflict(error: StoreError) -> bool:

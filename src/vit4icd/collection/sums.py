@@ -1,0 +1,87 @@
+"""Checksums of what a table's files say of themselves, kept beside them; it opens no table.
+
+Lance believes the lengths that it reads there, and a damaged one may end the process, as it asks
+for more memory than there is. So that part of a file is compared before Lance opens it: the end of
+a file of rows, the whole of a list of deleted ones. The rows have checksums of their own.
+"""
+
+import os
+import struct
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+__all__ = ["SUMMED", "damaged", "forget_gone", "keep"]
+
+SUMMED = ("data", "_deletions")
+"""The folders whose files have checksums; a file's name is never given twice."""
+_FOLDER = "_sums"  # of empty files: their names say all, so that none is ever half written
+_FOOTER = struct.Struct("<QQQIIHH4s")  # of a Lance file, version 2; magic last
+_PLACE = struct.Struct("<QQ")  # of a global buffer: where, and how long
+
+
+def keep(table: Path, files: Iterable[Path]) -> None:
+    """Keep the checksums of new files; those that are gone again are left out.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    folder = table / _FOLDER
+    folder.mkdir(exist_ok=True)
+    for path in files:
+        with suppress(FileNotFoundError), path.open("rb") as file:  # another process tidies up
+            start = _end_of_rows(file)
+            (folder / f"{path.name}.{start:x}-{_sum_from(file, start)}").touch()
+
+
+def damaged(table: Path, files: Iterable[Path]) -> Iterator[Path]:
+    """Yield the files that are not what they were when they were written.
+
+    What has no checksum, as in a collection of an older version, counts as whole, and so does what
+    is gone: that is told when it is opened.
+    """
+    sums = dict(_kept(table))
+    for path in files:
+        with suppress(FileNotFoundError), path.open("rb") as file:
+            start, _, expected = sums.get(path.name, "").partition("-")
+            if expected and _sum_from(file, int(start, 16)) != expected:
+                yield path
+
+
+def forget_gone(table: Path) -> None:
+    """Drop the checksums of files that are there no more."""
+    there = {path.name for folder in SUMMED for path in (table / folder).glob("*")}
+    for name, sum_ in _kept(table):
+        if name not in there:
+            (table / _FOLDER / f"{name}.{sum_}").unlink(missing_ok=True)
+
+
+def _kept(table: Path) -> Iterator[tuple[str, str]]:
+    for path in (table / _FOLDER).glob("*"):
+        name, _, sum_ = path.name.rpartition(".")
+        yield name, sum_
+
+
+def _end_of_rows(file: BinaryIO) -> int:
+    """Return where a Lance file begins to say what is in it; 0 of other files.
+
+    Source: the footer of Lance's file format, version 2.
+    """
+    size = file.seek(0, os.SEEK_END)
+    with suppress(struct.error, ValueError, OSError):
+        file.seek(size - _FOOTER.size)
+        columns, _, buffers, n_buffers, *_, magic = _FOOTER.unpack(file.read())
+        if magic == b"LANC":
+            file.seek(buffers)
+            places = _PLACE.iter_unpack(file.read(n_buffers * _PLACE.size))
+            return int(min([columns, *(start for start, _ in places)]))
+    return 0
+
+
+def _sum_from(file: BinaryIO, start: int) -> str:
+    """Return the size of a file and the CRC-32 of it from a byte on, as hexadecimal text."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(start)
+    return f"{size:x}-{zlib.crc32(file.read()):08x}"
