@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import make_model, make_pictures
 from vit4icd.cli import main
-from vit4icd.collection import Collection, go_back, newest_whole
+from vit4icd.collection import Collection, drop_damaged, go_back, newest_whole
 from vit4icd.collection import disk as disk_room
 from vit4icd.describer import OnnxDescriber
 from vit4icd.errors import ConfigError, DataError, FormatError, StoreError
@@ -90,6 +90,71 @@ def test_refuses_what_is_no_collection_on_a_disk(tmp_path: Path) -> None:
         newest_whole("s3://bucket/mine")
 
 
+SPOILED: dict[str, tuple[Callable[[Path], Path], list[int]]] = {
+    "the first file of rows": (lambda place: _file_of(place, 0), [*range(8, 20)]),
+    "the last file of rows": (lambda place: _file_of(place, 1), [*range(8)]),
+    "a list of deleted rows": (lambda place: _deleted_from(place, 1), [*range(8, 20)]),
+}
+
+
+def _deleted_from(place: Path, number: int) -> Path:
+    """Return the newest list of the rows that are deleted from a file, by its number."""
+    return max((place / "_deletions").glob(f"{number}-*"), key=lambda p: p.stat().st_mtime_ns)
+
+
+def _file_of(place: Path, number: int) -> Path:
+    """Return the file of rows of the first commit that added, or of the second."""
+    files = sorted((place / "data").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    return files[1 + number]
+
+
+@pytest.mark.parametrize("what", SPOILED)
+@pytest.mark.parametrize("has_sums", [True, False])
+def test_goes_on_without_damaged_files(
+    what: str, has_sums: bool, place: Path, describer: OnnxDescriber, pictures: Path
+) -> None:
+    Collection.open(place, describer=describer).remove(["003.jpg"])
+    before = Collection.open(place).info()
+    pick, left = SPOILED[what]
+    path = pick(place)
+    path.write_bytes(path.read_bytes()[: -path.stat().st_size // 3])
+    if not has_sums:
+        shutil.rmtree(place / "_sums")
+    saved = drop_damaged(place)
+    assert saved.dropped.keys() <= {path.name for path in (place / "data").iterdir()}
+    assert len(saved.dropped) == 1
+    ids = {f"{number:03d}.jpg" for number in left} - {"003.jpg"}
+    assert (saved.n_images, saved.n_lost) == (len(ids), 19 - len(ids))
+    assert saved.version > before.version
+    collection = Collection.open(place, describer=describer)
+    assert {record.id for record in collection.list()} == ids
+    assert collection.verify().problems == ()
+    assert collection.add(pictures, id_from="name").n_added == 20 - len(ids)
+    assert collection.verify().problems == ()
+    again = drop_damaged(place)
+    assert (again.n_images, again.n_lost, again.dropped) == (20, 0, {})
+    assert again.version == collection.info().version
+
+
+def test_goes_on_from_the_newest_version_that_opens(
+    place: Path, describer: OnnxDescriber, pictures: Path
+) -> None:
+    opened = Collection.open(place, describer=describer)
+    opened.snapshot("all")
+    for path in (place / "data").iterdir():
+        path.write_bytes(b"")
+    CUTS["an empty manifest"](place)
+    with pytest.raises(DataError, match=f"index recover {place} --drop-damaged"):
+        newest_whole(place)
+    saved = drop_damaged(place)
+    assert (saved.version > 3, saved.n_images, saved.n_lost) == (True, 0, 8)
+    found = newest_whole(place)
+    assert (found.is_needed, found.n_images) == (False, 0)
+    collection = Collection.open(place, describer=describer)
+    assert collection.info().snapshots == ()
+    assert collection.add(pictures, id_from="name").n_added == 20
+
+
 def test_gives_no_snapshot_other_pictures_than_it_held(
     place: Path, describer: OnnxDescriber, pictures: Path
 ) -> None:
@@ -128,6 +193,24 @@ def test_says_first_and_does_it_when_told_to(
     assert "is whole: version 4, 8 pictures" in told[2]
 
 
+def test_says_what_it_dropped(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = _file_of(place, 0)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(SystemExit) as ended:
+        main(["index", "recover", str(place)])
+    assert ended.value.code == 1
+    assert f"index recover {place} --drop-damaged" in " ".join(capsys.readouterr().err.split())
+    with pytest.raises(SystemExit, match="0"):
+        main(["index", "recover", str(place), "--drop-damaged"])
+    said = capsys.readouterr()
+    assert said.out == f"file {path.name}: what it has in data is not as it was written\n"
+    told = " ".join(said.err.split())
+    assert "holds 12 pictures, as version 5; 8 were in 1 damaged files; add theirs again" in told
+    assert "12 pictures in 2 files, 0 problems" in told
+    with pytest.raises(SystemExit, match="2"):
+        main(["index", "recover", str(place), "--to", "3", "--drop-damaged"])
+
+
 def test_flushes_the_folders_that_lead_to_a_new_collection(
     describer: OnnxDescriber, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,10 +225,10 @@ def test_flushes_the_folders_that_lead_to_a_new_collection(
 _CHILD = """
 import os, sys
 from pathlib import Path
-from vit4icd.collection import Collection, adding
+from vit4icd.collection import Collection, writing
 from vit4icd.describer import load_describer
 
-adding._COMMIT_ROWS = 4
+writing._COMMIT_ROWS = 4
 place, model, pictures = map(Path, sys.argv[1:])
 collection = Collection.create(place, describer=load_describer(model, n_threads=1))
 paths = sorted(pictures.iterdir())

@@ -209,15 +209,26 @@ def index_restore(collection: Place, name: Name, /) -> int:
     return 0
 
 
-def index_recover(collection: Place, /, *, to: Annotated[int | None, _VERSION] = None) -> int:
-    """Find the newest whole version after a power cut, and go back to it if told to.
+def index_recover(
+    collection: Place,
+    /,
+    *,
+    to: Annotated[int | None, _VERSION] = None,
+    drop_damaged: bool = False,
+) -> int:
+    """Find the newest whole version of a damaged collection, and go back to it if told to.
 
     Args:
         collection: Folder of the collection; nothing may write to it meanwhile.
         to: Go back to this version, which must be the newest whole one; without, only look.
+        drop_damaged: Go on from the newest version, without what its damaged files hold.
     """
     from vit4icd.collection import go_back, newest_whole
 
+    if drop_damaged:
+        if to is not None:
+            raise ConfigError("--to goes back, --drop-damaged goes on: take one of them")
+        return _drop_damaged(collection)
     if to is not None:
         version = go_back(collection, to)
         held = len(open_collection(collection))
@@ -240,9 +251,25 @@ def index_recover(collection: Place, /, *, to: Annotated[int | None, _VERSION] =
     say(
         False,
         f"version {found.version} is whole, with {found.n_images} pictures; to go back to it and "
-        f"give up what came later: vit4icd index recover {collection} --to {found.version}",
+        f"give up what came later: vit4icd index recover {collection} --to {found.version}; or to "
+        f"keep all but what is in damaged files: vit4icd index recover {collection} --drop-damaged",
     )
     return 1
+
+
+def _drop_damaged(collection: str) -> int:
+    from vit4icd.collection import drop_damaged
+
+    saved = drop_damaged(collection)
+    for name, problem in saved.dropped.items():
+        print(f"file {name}: {shown(problem)}")
+    again = "; add theirs again: index add skips those that are there" * bool(saved.n_lost)
+    say(
+        False,
+        f"{collection} holds {saved.n_images} pictures, as version {saved.version}; "
+        f"{saved.n_lost} were in {len(saved.dropped)} damaged files{again}",
+    )
+    return index_verify(collection)
 
 
 def _table(records: Sequence["Record"]) -> Table:

@@ -7,7 +7,7 @@ from vit4icd.collection.formats import match_fields, matches_table, write_fields
 from vit4icd.collection.identity import Info
 from vit4icd.collection.pictures import IdFrom, Pictures
 from vit4icd.collection.records import Record
-from vit4icd.collection.recovery import Recovery, go_back, newest_whole
+from vit4icd.collection.recovery import Recovery, Salvage, drop_damaged, go_back, newest_whole
 from vit4icd.collection.searching import Answer
 from vit4icd.collection.table import Snapshot
 
@@ -21,8 +21,10 @@ __all__ = [
     "Pictures",
     "Record",
     "Recovery",
+    "Salvage",
     "Snapshot",
     "Verification",
+    "drop_damaged",
     "go_back",
     "match_fields",
     "matches_table",

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
+from pathlib import Path
 from typing import Literal
 
 import lance
@@ -20,7 +21,8 @@ from vit4icd.collection.descriptors import (
 from vit4icd.collection.failures import explained
 from vit4icd.collection.rows import Seal, places_in, seal_of
 from vit4icd.collection.sketches import SketchIndex
-from vit4icd.collection.table import Table
+from vit4icd.collection.sums import damaged
+from vit4icd.collection.table import Table, paths_of
 from vit4icd.errors import FormatError
 
 __all__ = ["Block", "Descriptors", "File", "Kind", "files_of", "read_blocks"]
@@ -72,6 +74,25 @@ class File:
     uri: str
     name: str
     fragment: lance.LanceFragment
+
+    @property
+    def number(self) -> int:
+        """Which part of the table it is."""
+        return int(self.fragment.fragment_id)
+
+    @property
+    def n_rows(self) -> int:
+        """How many rows are said to be in it and not deleted, the seal's included."""
+        return int(self.fragment.metadata.num_rows)
+
+    def require_whole(self) -> None:
+        """Compare what the file says of itself with its checksum.
+
+        Raises:
+            FormatError: it is not what was written.
+        """
+        for path in damaged(Path(self.uri), paths_of(self.uri, self.fragment)):
+            raise FormatError(f"what it has in {path.parent.name} is not as it was written")
 
     def rows(self) -> Iterator[pa.Table]:
         """Yield the rows, all columns, some at a time."""

@@ -55,15 +55,15 @@ class Table:
     Every commit replaces the seal, the one row that says which rows there are. So two writers
     cannot both commit on top of one version: the later one fails, reads what the other wrote, and
     tries again. Readers see one version from start to end. Of a given ``version``, the table is
-    only to be read.
+    only to be read. Unless it is ``checked``, damaged files are no error before they are read.
 
     Raises:
         StoreError: the table cannot be read.
         FormatError: it is no collection, is damaged, or is of a newer version.
     """
 
-    def __init__(self, uri: str, *, version: int | None = None) -> None:
-        self.uri, self._version = uri, version
+    def __init__(self, uri: str, *, version: int | None = None, checked: bool = True) -> None:
+        self.uri, self._version, self._is_checked = uri, version, checked
         self._whole: tuple[int, frozenset[Path]] = 0, frozenset()  # a version, and its files
         if not self.exists(uri):
             raise StoreError(
@@ -268,6 +268,16 @@ class Table:
             newest = self._renewed(version)
         return newest
 
+    def drop(self, parts: Sequence[int], seal: Seal) -> int:
+        """Leave out parts of the table, unread, and seal the others; return the new version."""
+        with flushing(self.uri):
+            data = self.latest()
+            if parts:
+                without = lance.LanceOperation.Delete([], parts, "damaged")
+                data = lance.LanceDataset.commit(self.uri, without, read_version=data.version)
+            self._merge(data, self.schema.empty_table(), seal)
+        return self.version
+
     def _renewed(self, version: int) -> int:
         """Make a version the newest, and return its new number."""
         data = self.latest()
@@ -285,7 +295,7 @@ class Table:
     def _require_whole(self, data: lance.LanceDataset) -> None:
         """Compare the files of a version that were not compared before with their checksums."""
         version, known = self._whole
-        if "://" in self.uri or data.version == version:
+        if not self._is_checked or "://" in self.uri or data.version == version:
             return
         parts = data.get_fragments()
         files = frozenset(path for part in parts for path in paths_of(self.uri, part))
