@@ -11,9 +11,9 @@ from PIL import Image
 
 from tests.conftest import make_model, make_pictures
 from vit4icd.collection import AddProgress, Collection, matches_table
-from vit4icd.collection import adding as adding_room
 from vit4icd.collection import memory as memory_room
 from vit4icd.collection import searching as searching_room
+from vit4icd.collection import writing as writing_room
 from vit4icd.collection.sketches import SketchIndex
 from vit4icd.collection.table import Table
 from vit4icd.describer import OnnxDescriber
@@ -370,7 +370,7 @@ def test_acknowledges_only_what_is_stored(
     pictures: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(adding_room, "_COMMIT_ROWS", 16)
+    monkeypatch.setattr(writing_room, "_COMMIT_ROWS", 16)
     reader, told = Collection.open(collection.uri, describer=describer), []
 
     def progress(report: AddProgress) -> None:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import make_model, make_pictures
-from vit4icd.collection import Collection, adding
+from vit4icd.collection import Collection, writing
 from vit4icd.collection.pictures import Pictures, sha256_of
 from vit4icd.collection.table import Table
 from vit4icd.describer import OnnxDescriber
@@ -25,7 +25,7 @@ def _made_at(folder: Path, age_s: float) -> None:
 def test_counts_the_same_content_once_even_over_commits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adding, "_COMMIT_ROWS", 3)
+    monkeypatch.setattr(writing, "_COMMIT_ROWS", 3)
     paths = make_pictures(tmp_path / "pictures", 6)
     for path in paths:
         (path.parent / f"again-{path.name}").write_bytes(path.read_bytes())
@@ -38,7 +38,7 @@ def test_reads_files_again_only_once_when_they_look_new(
     describer: OnnxDescriber, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vit4icd.collection.pictures._SETTLED_NS", 0)
-    monkeypatch.setattr(adding, "_COMMIT_ROWS", 8)
+    monkeypatch.setattr(writing, "_COMMIT_ROWS", 8)
     collection = Collection.create(tmp_path / "collection", describer=describer)
     collection.add(pictures, id_from="name", metadata={"owner": "me"})
     before, descriptors = collection.list(), collection.descriptors()

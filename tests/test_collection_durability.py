@@ -20,9 +20,9 @@ import pytest
 
 from tests.conftest import make_model, make_pictures
 from vit4icd.collection import AddProgress, Collection, Verification
-from vit4icd.collection import adding as adding_room
 from vit4icd.collection import disk as disk_room
 from vit4icd.collection import table as table_room
+from vit4icd.collection import writing as writing_room
 from vit4icd.collection.descriptors import Parts, sketches_in, vectors_in
 from vit4icd.collection.features import features_in
 from vit4icd.collection.records import Record, records_in
@@ -41,7 +41,7 @@ def collection(
     describer: OnnxDescriber, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Collection:
     """Twenty pictures, seven with parts, stored by several commits, three of them removed."""
-    monkeypatch.setattr(adding_room, "_COMMIT_ROWS", 8)
+    monkeypatch.setattr(writing_room, "_COMMIT_ROWS", 8)
     collection = Collection.create(tmp_path / "collection", describer=describer)
     collection.add(pictures, id_from="name", metadata={"owner": "me"})
     collection.add(sorted(pictures.iterdir())[10:18], id_from="name", regions=True)
@@ -211,8 +211,8 @@ def test_compacts_without_a_change(
 def test_compacts_by_itself_when_files_are_many(
     describer: OnnxDescriber, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adding_room, "_COMMIT_ROWS", 1)
-    monkeypatch.setattr(adding_room, "_COMPACT_EVERY", 3)
+    monkeypatch.setattr(writing_room, "_COMMIT_ROWS", 1)
+    monkeypatch.setattr(writing_room, "_COMPACT_EVERY", 3)
     make_pictures(tmp_path / "pictures", 200)
     collection = Collection.create(tmp_path / "collection", describer=describer)
     collection.add(tmp_path / "pictures", id_from="name")
@@ -224,7 +224,7 @@ def test_compacts_by_itself_when_files_are_many(
 def test_lets_several_write_and_others_read(
     describer: OnnxDescriber, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adding_room, "_COMMIT_ROWS", 4)
+    monkeypatch.setattr(writing_room, "_COMMIT_ROWS", 4)
     pictures = make_pictures(tmp_path / "pictures", 48)
     uri = Collection.create(tmp_path / "collection", describer=describer).uri
     failures: list[BaseException] = []
@@ -265,9 +265,9 @@ def test_lets_several_write_and_others_read(
 _CHILD = """
 import json, random, sys
 from pathlib import Path
-from vit4icd.collection import Collection, adding
+from vit4icd.collection import Collection, writing
 from vit4icd.describer import load_describer
-adding._COMMIT_ROWS, adding._COMPACT_EVERY = 4, 5
+writing._COMMIT_ROWS, writing._COMPACT_EVERY = 4, 5
 uri, model, folder, seed = sys.argv[1:]
 choice_rng = random.Random(int(seed))
 files = sorted(Path(folder).iterdir())
@@ -339,7 +339,7 @@ def test_loses_nothing_that_it_acknowledged_to_kills(tmp_path: Path) -> None:
 def test_works_the_same_in_an_object_store(
     describer: OnnxDescriber, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adding_room, "_COMMIT_ROWS", 4)
+    monkeypatch.setattr(writing_room, "_COMMIT_ROWS", 4)
     pictures = make_pictures(tmp_path / "pictures", 30)
     uri = f"{os.environ['VIT4ICD_TEST_S3']}/{time.time_ns()}"
     collection = Collection.create(uri, describer=describer)

@@ -16,6 +16,7 @@ from tests.test_images import _bombs
 from vit4icd.collection import AddProgress, Collection
 from vit4icd.collection import adding as adding_room
 from vit4icd.collection import disk as disk_room
+from vit4icd.collection import writing as writing_room
 from vit4icd.collection.views import picture_of
 from vit4icd.describer import OnnxDescriber
 from vit4icd.errors import StoreError
@@ -28,7 +29,7 @@ from vit4icd.storage import flush
 def collection(
     describer: OnnxDescriber, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Collection:
-    monkeypatch.setattr(adding_room, "_COMMIT_ROWS", 16)
+    monkeypatch.setattr(writing_room, "_COMMIT_ROWS", 16)
     return Collection.create(tmp_path / "collection", describer=describer)
 
 
@@ -45,10 +46,10 @@ def _require_right(collection: Collection, describer: OnnxDescriber, folder: Pat
 _ADDS = """
 import json, os, resource, signal, sys
 from pathlib import Path
-from vit4icd.collection import Collection, adding
+from vit4icd.collection import Collection, writing
 from vit4icd.describer import load_describer
 from vit4icd.errors import StoreError
-adding._COMMIT_ROWS = 8
+writing._COMMIT_ROWS = 8
 uri, model, folder, most = sys.argv[1:]
 collection = Collection.open(uri, describer=load_describer(Path(model), n_threads=1))
 stored = []

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Literal
@@ -10,14 +9,14 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float32
 
-from vit4icd.collection.blocks import files_of
 from vit4icd.collection.descriptors import Parts, ids_having
 from vit4icd.collection.features import FEATURE_COLUMNS, ids_with_features
 from vit4icd.collection.pictures import Pictures, sha256_of
 from vit4icd.collection.records import RECORD_COLUMNS, Record, encode, records_in
-from vit4icd.collection.rows import Row, to_table
+from vit4icd.collection.rows import Row
 from vit4icd.collection.table import Table
 from vit4icd.collection.views import n_views, parts_of, picture_of
+from vit4icd.collection.writing import Writer
 from vit4icd.describer import Describer
 from vit4icd.errors import ConfigError, ImageError, StoreError
 from vit4icd.headers import read_header
@@ -29,8 +28,6 @@ from vit4icd.stream import Described, Prepared, Skipped, described
 __all__ = ["AddProgress", "AddSummary", "Adding"]
 
 _LOOK_UP = 4_096  # pictures that are looked up in the table at a time
-_COMMIT_ROWS, _COMMIT_S = 256, 3.0  # rows, or seconds of work, that one commit holds
-_COMPACT_EVERY = 32  # commits
 
 _Fate = Literal["added", "updated", "unchanged", "touched"]
 
@@ -99,7 +96,7 @@ class Adding:
 
     def run(self, progress: Callable[[AddProgress], None] | None = None) -> AddSummary:
         """Add the pictures; those reported as stored survive a kill."""
-        started, tally, writer = time.monotonic(), _Tally(), _Writer(self.table)
+        started, tally, writer = time.monotonic(), _Tally(), Writer(self.table)
 
         def tell() -> None:
             if progress is not None:
@@ -262,7 +259,7 @@ class _Tally:
     fates: dict[_Fate, int] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
 
-    def take(self, item: Described[_Found] | Skipped, writer: "_Writer") -> None:
+    def take(self, item: Described[_Found] | Skipped, writer: Writer) -> None:
         if isinstance(item, Skipped):
             self.skipped.append(item)
             return
@@ -291,64 +288,3 @@ class _Tally:
             skipped=tuple(self.skipped),
             seconds=seconds,
         )
-
-
-class _Writer:
-    """Rows on their way into the table, a commit at a time."""
-
-    def __init__(self, table: Table) -> None:
-        self._table = table
-        self._rows: dict[str, Row] = {}
-        self._touched: list[Record] = []
-        self._taken: set[str] = set()
-        self._stored: list[str] = []
-        self._began, self._n_commits = time.monotonic(), 0
-
-    def add(self, row: Row) -> bool:
-        """Take a row; False when this run has taken one of the same id already."""
-        if row.record.id in self._taken:
-            return False
-        self._taken.add(row.record.id)
-        self._rows[row.record.id] = row
-        return True
-
-    def touch(self, record: Record) -> None:
-        """Take the new stamp of a row that is there, so that its file need not be read again."""
-        self._touched.append(record)
-
-    def flush_if_due(self) -> None:
-        n_waiting = max(len(self._rows), len(self._touched))
-        if n_waiting >= _COMMIT_ROWS or time.monotonic() - self._began > _COMMIT_S:
-            self.flush()
-
-    def flush(self) -> None:
-        """Commit what waits."""
-        if self._rows:
-            self._table.upsert(to_table(list(self._rows.values()), self._table.schema))
-            self._stored.extend(self._rows)
-            self._rows.clear()
-            self._count()
-        if self._touched:
-            self._table.restamp(self._touched)
-            self._touched.clear()
-            self._count()
-        self._began = time.monotonic()
-
-    def _count(self) -> None:
-        self._n_commits += 1
-        if self._n_commits % _COMPACT_EVERY == 0:
-            self._compact()
-
-    def pop_stored(self) -> tuple[str, ...]:
-        """Return the ids stored since it was asked last."""
-        stored, self._stored = tuple(self._stored), []
-        return stored
-
-    def tidy(self) -> None:
-        """Join the small files that many commits leave, once there are many of them."""
-        if len(files_of(self._table)) > 2 * _COMPACT_EVERY:
-            self._compact()
-
-    def _compact(self) -> None:
-        with suppress(StoreError):  # what was added is stored, whatever becomes of old files
-            self._table.compact()

@@ -1,0 +1,78 @@
+"""Rows on their way into a table, a commit at a time; it describes no picture."""
+
+import time
+from contextlib import suppress
+
+from vit4icd.collection.blocks import files_of
+from vit4icd.collection.records import Record
+from vit4icd.collection.rows import Row, to_table
+from vit4icd.collection.table import Table
+from vit4icd.errors import StoreError
+
+__all__ = ["Writer"]
+
+_COMMIT_ROWS, _COMMIT_S = 256, 3.0  # rows, or seconds of work, that one commit holds
+_COMPACT_EVERY = 32  # commits
+
+
+class Writer:
+    """The rows of one run."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._rows: dict[str, Row] = {}
+        self._touched: list[Record] = []
+        self._taken: set[str] = set()
+        self._stored: list[str] = []
+        self._began, self._n_commits = time.monotonic(), 0
+
+    def add(self, row: Row) -> bool:
+        """Take a row; False when this run has taken one of the same id already."""
+        if row.record.id in self._taken:
+            return False
+        self._taken.add(row.record.id)
+        self._rows[row.record.id] = row
+        return True
+
+    def touch(self, record: Record) -> None:
+        """Take the new stamp of a row that is there, so that its file need not be read again."""
+        self._touched.append(record)
+
+    def flush_if_due(self) -> None:
+        """Commit what waits, if it is enough or has waited for long."""
+        n_waiting = max(len(self._rows), len(self._touched))
+        if n_waiting >= _COMMIT_ROWS or time.monotonic() - self._began > _COMMIT_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Commit what waits."""
+        if self._rows:
+            rows = to_table(list(self._rows.values()), self._table.schema)
+            self._table.upsert(rows)
+            self._stored.extend(self._rows)
+            self._rows.clear()
+            self._count()
+        if self._touched:
+            self._table.restamp(self._touched)
+            self._touched.clear()
+            self._count()
+        self._began = time.monotonic()
+
+    def pop_stored(self) -> tuple[str, ...]:
+        """Return the ids stored since it was asked last."""
+        stored, self._stored = tuple(self._stored), []
+        return stored
+
+    def tidy(self) -> None:
+        """Join the small files that many commits leave, once there are many of them."""
+        if len(files_of(self._table)) > 2 * _COMPACT_EVERY:
+            self._compact()
+
+    def _count(self) -> None:
+        self._n_commits += 1
+        if self._n_commits % _COMPACT_EVERY == 0:
+            self._compact()
+
+    def _compact(self) -> None:
+        with suppress(StoreError):  # what was added is stored, whatever becomes of old files
+            self._table.compact()
