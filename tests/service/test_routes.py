@@ -157,27 +157,6 @@ def test_answers_mistakes_with_problem_documents(
     assert answer.headers["content-type"] == MEDIA_TYPE
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "known"),
-    [
-        ("POST", "collections/mine/search?rotat=true&k=3", "flip, k, regions, review, rotate"),
-        ("GET", "collections/mine/images?limits=3", "after, limit"),
-        ("DELETE", "collections/mine/images/a/b?force=1", "none"),
-        ("GET", "collections?verbose=1", "none"),
-        ("POST", "collections/mine/jobs?region=true", "regions"),
-        ("GET", "collections/mine/groups?strict=1", "after, limit, strictness, threshold"),
-        ("GET", "matches?status=undecided", "after"),
-    ],
-)
-def test_refuses_options_that_it_does_not_know(
-    method: str, path: str, known: str, client: TestClient
-) -> None:
-    answer = client.request(method, f"/v1/{path}")
-    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_option")
-    unknown = path.partition("?")[2].partition("=")[0]
-    assert answer.json()["detail"].startswith(f"unknown options: {unknown}; there are: {known}")
-
-
 def test_finds_what_is_cut_out_of_a_picture(client: TestClient, pictures: list[Path]) -> None:
     image = read_image(pictures[3])
     part = np.ascontiguousarray(image[: image.shape[0] // 2, : image.shape[1] // 2])

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from vit4icd.collection import Record
 from vit4icd.matches import Match, Verdict
@@ -257,6 +257,7 @@ class QueueAnswer(BaseModel):
 class DecideRequest(BaseModel):
     """A decision: on a match that is kept, or on pictures by their content."""
 
+    model_config = ConfigDict(extra="forbid")
     decision: Verb
     match: str | None = Field(default=None, max_length=64)
     query: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")

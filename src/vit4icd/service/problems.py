@@ -1,6 +1,6 @@
 """Errors as problem documents (RFC 9457) with stable codes; it decides nothing."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fastapi.responses import JSONResponse
@@ -15,7 +15,7 @@ from vit4icd.errors import (
     Vit4icdError,
 )
 
-__all__ = ["CODES", "MEDIA_TYPE", "Problem", "document", "problem_of", "respond"]
+__all__ = ["CODES", "MEDIA_TYPE", "Problem", "document", "problem_of", "require_known", "respond"]
 
 CODES: Mapping[str, tuple[int, str]] = {
     "invalid_request": (400, "The request is malformed"),
@@ -85,6 +85,19 @@ def problem_of(error: Exception) -> Problem:
     if isinstance(error, FormatError):
         return Problem("damaged", str(error))
     return Problem("internal", "something failed that should not; the log has the request's number")
+
+
+def require_known(what: str, names: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse names that a call does not know, and tell those that it does.
+
+    Raises:
+        Problem: there are such (invalid_option).
+    """
+    if unknown := sorted({*names} - {*known}):
+        listed = ", ".join(sorted(known)) or "none"
+        raise Problem(
+            "invalid_option", f"unknown {what}: {', '.join(unknown)}; there are: {listed}"
+        )
 
 
 def document(problem: Problem, request_id: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,7 @@ from starlette.formparsers import FormParser, MultiPartException, MultiPartParse
 from starlette.requests import ClientDisconnect, Request
 
 from vit4icd.service.fetching import Fetcher
-from vit4icd.service.problems import Problem
+from vit4icd.service.problems import Problem, require_known
 
 __all__ = ["Limits", "Picture", "Upload", "Uploads"]
 
@@ -93,20 +93,28 @@ class Uploads:
 
     @asynccontextmanager
     async def receive(
-        self, request: Request, *, n_pictures: int = 1, urls: Mapping[str, str] = _NO_URLS
+        self,
+        request: Request,
+        *,
+        n_pictures: int = 1,
+        urls: Mapping[str, str] = _NO_URLS,
+        options: Collection[str] | None = None,
     ) -> AsyncIterator[Upload]:
         """Read a request's pictures; their memory is taken as given back when the block ends.
 
-        ``urls`` says in which field a URL may come in place of a picture's part.
+        ``urls`` says in which field a URL may come in place of a picture's part. Only fields named
+        there or in ``options`` may come; any, if that is None.
 
         Raises:
-            Problem: too large, too slow, too many parts, malformed, no memory left for it, or a
-                URL behind which no picture is fetched.
+            Problem: too large, too slow, too many parts, malformed, an unknown field, no memory
+                left for it, or a URL behind which no picture is fetched.
         """
         lease = _Lease(self)
         try:
             async with asyncio.timeout(self.limits.max_seconds):
                 upload = await self._read(request, lease, n_pictures)
+                if options is not None:
+                    _require_fields(upload.fields, {*urls.values(), *options}, files=urls)
                 upload = await self._completed(upload, lease, urls)
             yield upload
         except TimeoutError as error:
@@ -245,6 +253,15 @@ async def _bounded(request: Request, lease: _Lease, most: int) -> AsyncGenerator
         _require_bytes(n_bytes, most)
         lease.take(len(piece))
         yield piece
+
+
+def _require_fields(
+    sent: Collection[str], known: Collection[str], *, files: Collection[str]
+) -> None:
+    if textual := sorted({*files} & {*sent}):
+        name = textual[0]
+        raise Problem("invalid_request", f"{name} is no file; with curl: -F {name}=@FILE")
+    require_known("fields", sent, known)
 
 
 def _require_bytes(n_bytes: int, most: int) -> None:

@@ -5,6 +5,7 @@ import json
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from pydantic import BaseModel, Field
 
 from vit4icd.collection import Record
 from vit4icd.errors import DataError
@@ -30,6 +31,7 @@ from vit4icd.service.routes.shared import (
     Regions,
     body_of,
     known_options,
+    options_of,
     require_id,
 )
 from vit4icd.service.state import State
@@ -56,36 +58,40 @@ def list_collections(held: Held) -> CollectionsAnswer:
     return CollectionsAnswer(collections=[Basis(**shelf.basis()) for shelf in shelves])
 
 
+class AddOptions(BaseModel):
+    """How a picture is added."""
+
+    id: str | None = Field(default=None, description="By default the SHA-256 of the picture.")
+    metadata: str | None = Field(
+        default=None, description='A JSON object of texts, such as {"owner": "me"}.'
+    )
+    regions: Regions = False
+
+
 @router.post(
     "/collections/{collection}/images", dependencies=administers, status_code=201,
-    openapi_extra={**body_of(_URLS, is_raw=True)},
+    openapi_extra={**body_of(_URLS, options=AddOptions, is_raw=True)},
 )  # fmt: skip
 async def add_image(
     request: Request,
     response: Response,
     held: Held,
     collection: str,
-    id_: Annotated[
-        str | None, Query(alias="id", description="By default the SHA-256 of the picture.")
-    ] = None,
-    metadata: Annotated[
-        str | None, Query(description='A JSON object of texts, such as {"owner": "me"}.')
-    ] = None,
-    regions: Regions = False,
+    asked: Annotated[AddOptions, Query()],
 ) -> AddAnswer:
     """Add a picture, or replace the one of this id; the same again changes nothing (200).
 
     When the answer comes, the picture is stored and can be found.
     """
-    shelf, fields = held.library.get(collection), _metadata(metadata)
-    adding = Adding(
-        shelf=shelf, previews=held.previews, regions=regions,
-        max_pixels=held.config.limits.max_pixels,
-    )  # fmt: skip
-    async with held.uploads.receive(request, urls=_URLS) as upload:
-        data = upload.only().data
-        name = require_id(sha256_of_bytes(data) if id_ is None else id_)
-        added = await held.do(adding, New(name, data, fields))
+    shelf, known = held.library.get(collection), AddOptions.model_fields
+    async with held.uploads.receive(request, urls=_URLS, options=known) as upload:
+        data, options = upload.only().data, options_of(asked, upload)
+        adding = Adding(
+            shelf=shelf, previews=held.previews, regions=options.regions,
+            max_pixels=held.config.limits.max_pixels,
+        )  # fmt: skip
+        name = require_id(sha256_of_bytes(data) if options.id is None else options.id)
+        added = await held.do(adding, New(name, data, _metadata(options.metadata)))
     if added.outcome == "unchanged":
         response.status_code = 200
     return AddAnswer(

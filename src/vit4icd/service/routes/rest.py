@@ -43,7 +43,7 @@ reads, administers = [Depends(reader)], [Depends(admin)]
 Work = Callable[[], Awaitable[list[Any]]]
 
 
-@router.post("/add/", dependencies=administers, openapi_extra={**body_of(_ONE)})
+@router.post("/add/", dependencies=administers, openapi_extra={**body_of(_ONE, is_lenient=True)})
 @router.post("/add", dependencies=administers, include_in_schema=False)
 async def rest_add(request: Request, held: Held) -> JSONResponse:
     """Add image under filepath, or images[0] under filepaths[0] and so on."""
@@ -63,7 +63,7 @@ async def rest_add(request: Request, held: Held) -> JSONResponse:
     return await _answer("add", work)
 
 
-@router.post("/search/", dependencies=reads, openapi_extra={**body_of(_ONE)})
+@router.post("/search/", dependencies=reads, openapi_extra={**body_of(_ONE, is_lenient=True)})
 @router.post("/search", dependencies=reads, include_in_schema=False)
 async def rest_search(
     request: Request,
@@ -94,7 +94,7 @@ async def rest_search(
     return await _answer("search", work)
 
 
-@router.post("/compare/", dependencies=reads, openapi_extra={**body_of(_TWO)})
+@router.post("/compare/", dependencies=reads, openapi_extra={**body_of(_TWO, is_lenient=True)})
 @router.post("/compare", dependencies=reads, include_in_schema=False)
 async def rest_compare(request: Request, held: Held) -> JSONResponse:
     """Compare image1 with image2."""

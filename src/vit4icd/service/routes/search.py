@@ -4,13 +4,14 @@ import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
+from pydantic import BaseModel, Field
 
 from vit4icd.service import library
 from vit4icd.service.access import reader
 from vit4icd.service.answers import Basis, CompareAnswer, SearchAnswer, match_body
 from vit4icd.service.comparison import Comparing, Pair
 from vit4icd.service.library import Searching
-from vit4icd.service.routes.shared import PROBLEMS, Held, body_of, known_options
+from vit4icd.service.routes.shared import PROBLEMS, Held, body_of, known_options, options_of
 
 __all__ = ["router"]
 
@@ -24,47 +25,56 @@ _ONE = {"image": "image_url"}
 _TWO = {"query": "query_url", "reference": "reference_url"}
 
 
-@router.post("/collections/{collection}/search", openapi_extra={**body_of(_ONE, is_raw=True)})
+class SearchOptions(BaseModel):
+    """How a picture is searched."""
+
+    k: int = Field(default=10, ge=1, le=100, description="Matches, at most.")
+    threshold: str = Field(
+        default="auto", max_length=20, description="auto, a precision such as P99, or a score."
+    )
+    verify: bool = Field(default=False, description="Try to prove the nearest.")
+    flip: bool = Field(default=False, description="Search the mirrored picture too.")
+    rotate: bool = Field(default=False, description="Search all eight orientations.")
+    regions: bool = Field(
+        default=False, description="Search nine parts of the picture too, for small copies in it."
+    )
+    review: bool = Field(
+        default=False, description="Keep picture and matches until somebody judged them."
+    )
+
+
+@router.post(
+    "/collections/{collection}/search",
+    openapi_extra={**body_of(_ONE, options=SearchOptions, is_raw=True)},
+)
 async def search(
-    request: Request,
-    held: Held,
-    collection: str,
-    k: Annotated[int, Query(ge=1, le=100, description="Matches, at most.")] = 10,
-    threshold: Annotated[
-        str, Query(max_length=20, description="auto, a precision such as P99, or a score.")
-    ] = "auto",
-    verify: Annotated[bool, Query(description="Try to prove the nearest.")] = False,
-    flip: Annotated[bool, Query(description="Search the mirrored picture too.")] = False,
-    rotate: Annotated[bool, Query(description="Search all eight orientations.")] = False,
-    regions: Annotated[
-        bool, Query(description="Search nine parts of the picture too, for small copies in it.")
-    ] = False,
-    review: Annotated[
-        bool, Query(description="Keep picture and matches until somebody judged them.")
-    ] = False,
+    request: Request, held: Held, collection: str, asked: Annotated[SearchOptions, Query()]
 ) -> SearchAnswer:
     """Find what the picture is a copy of.
 
     Pairs that were rejected, and references that must never match, are held back and counted.
     """
     shelf = held.library.get(collection)
-    kind = Searching(
-        shelf=shelf, k=k, threshold=threshold, verify=verify, flip=flip, rotate=rotate,
-        regions=regions, max_pixels=held.config.limits.max_pixels,
-    )  # fmt: skip
-    async with held.uploads.receive(request, urls=_ONE) as upload:
-        picture = upload.only()
+    known = SearchOptions.model_fields
+    async with held.uploads.receive(request, urls=_ONE, options=known) as upload:
+        picture, options = upload.only(), options_of(asked, upload)
+        kind = Searching(
+            shelf=shelf, max_pixels=held.config.limits.max_pixels,
+            **options.model_dump(exclude={"review"}),
+        )  # fmt: skip
         query = library.Query(picture.name[:_SHOWN] or "query", picture.data)
         wide = await asyncio.to_thread(held.sifting.widened, kind, query)
         found = await held.do(wide, query)
-        return await asyncio.to_thread(held.sifting.answer, kind, query, found, review=review)
+        return await asyncio.to_thread(
+            held.sifting.answer, kind, query, found, review=options.review
+        )
 
 
 @router.post("/compare", openapi_extra={**body_of(_TWO)})
 async def compare(request: Request, held: Held) -> CompareAnswer:
     """Say whether one picture is a copy of another, and prove it if that can be done."""
     comparing = Comparing(held.describer, held.config.limits.max_pixels)
-    async with held.uploads.receive(request, n_pictures=2, urls=_TWO) as upload:
+    async with held.uploads.receive(request, n_pictures=2, urls=_TWO, options=()) as upload:
         query, reference = upload.named("query"), upload.named("reference")
         pair = Pair(
             query.name or "query", query.data, reference.name or "reference", reference.data

@@ -1,15 +1,29 @@
-"""What the routes have in common: how a picture is sent, what errors look like; it has no route."""
+"""What the routes have in common: how pictures and options come, what errors look like."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Query, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
 
 from vit4icd.service.answers import ProblemBody
-from vit4icd.service.problems import MEDIA_TYPE, Problem
+from vit4icd.service.problems import MEDIA_TYPE, Problem, require_known
 from vit4icd.service.state import State, state_of
+from vit4icd.service.uploads import Upload
 
-__all__ = ["PROBLEMS", "Held", "Limit", "Regions", "body_of", "known_options", "require_id"]
+__all__ = [
+    "PROBLEMS",
+    "Held",
+    "Limit",
+    "Regions",
+    "body_of",
+    "known_options",
+    "options_of",
+    "require_id",
+]
+
+Options = TypeVar("Options", bound=BaseModel)
 
 Held = Annotated[State, Depends(state_of)]
 Limit = Annotated[int, Query(ge=1, le=1_000)]
@@ -24,26 +38,41 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 
 _MAX_ID = 1_024  # bytes
+_FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 _ABOUT_URLS = "In place of the part, where the service fetches pictures (--allow-urls)."
 
 
-def body_of(urls: Mapping[str, str], *, is_raw: bool = False) -> Mapping[str, Any]:
+def body_of(
+    urls: Mapping[str, str],
+    *,
+    options: type[BaseModel] | None = None,
+    is_raw: bool = False,
+    is_lenient: bool = False,
+) -> Mapping[str, Any]:
     """Return the OpenAPI description of a body with pictures in parts, or URLs in fields.
 
-    ``urls`` has the name of each part, and that of the field for its URL.
+    ``urls`` has the name of each part, and that of the field for its URL; ``options`` may come as
+    fields. Others are refused unless ``is_lenient``.
     """
     file = {"type": "string", "format": "binary"}
     url = {"type": "string", "format": "uri", "description": _ABOUT_URLS}
     links = dict.fromkeys(urls.values(), url)
+    fields = links | (options.model_json_schema()["properties"] if options else {})
     form = {
         "type": "object",
-        "properties": {**dict.fromkeys(urls, file), **links},
+        "properties": {**dict.fromkeys(urls, file), **fields},
+        "additionalProperties": is_lenient,
         "allOf": [{"anyOf": [{"required": [part]}, {"required": [urls[part]]}]} for part in urls],
     }
     content: dict[str, Any] = {
         "multipart/form-data": {"schema": form},
         "application/x-www-form-urlencoded": {
-            "schema": {"type": "object", "properties": links, "required": [*links]}
+            "schema": {
+                "type": "object",
+                "properties": fields,
+                "additionalProperties": is_lenient,
+                "required": [*links],
+            }
         },
     }
     if is_raw:
@@ -52,19 +81,43 @@ def body_of(urls: Mapping[str, str], *, is_raw: bool = False) -> Mapping[str, An
 
 
 def known_options(request: Request) -> None:
-    """Refuse a request with options in its address that the route's description does not name.
+    """Refuse a request with options that the route's description does not name.
 
     Raises:
-        Problem: there are such.
+        Problem: there are such in its address, or a form where none is read.
     """
     methods = request.app.openapi()["paths"][request.scope["route"].path_format]
-    described = methods[request.method.lower()].get("parameters", ())
-    known = {option["name"] for option in described if option["in"] == "query"}
-    if unknown := sorted(request.query_params.keys() - known):
+    described = methods[request.method.lower()]
+    options = described.get("parameters", ())
+    known = {option["name"] for option in options if option["in"] == "query"}
+    require_known("options", request.query_params.keys(), known)
+    if "requestBody" not in described and _has_form(request):
         listed = ", ".join(sorted(known)) or "none"
         raise Problem(
-            "invalid_option", f"unknown options: {', '.join(unknown)}; there are: {listed}"
+            "invalid_request", f"no form is read here; options stand in the address: {listed}"
         )
+
+
+def options_of(asked: Options, upload: Upload) -> Options:
+    """Return the options of a request's address with those of its form.
+
+    Raises:
+        Problem: one stands in both.
+        RequestValidationError: one is out of range.
+    """
+    fields = {name: upload.fields[name] for name in type(asked).model_fields.keys() & upload.fields}
+    if twice := sorted(asked.model_fields_set & fields.keys()):
+        raise Problem("invalid_option", f"both in the address and in the form: {', '.join(twice)}")
+    try:
+        return asked.model_validate(asked.model_dump(exclude_unset=True) | fields)
+    except ValidationError as error:
+        found = [{**one, "loc": ("form", *one["loc"])} for one in error.errors()]
+        raise RequestValidationError(found) from error
+
+
+def _has_form(request: Request) -> bool:
+    kind = request.headers.get("content-type", "").lower()
+    return kind.startswith(_FORMS) and request.headers.get("content-length") != "0"
 
 
 def require_id(id_: str) -> str:
