@@ -4,14 +4,19 @@ import os
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from tests.conftest import make_model, make_pictures
-from vit4icd.collection import Collection, writing
+from vit4icd.collection import Collection, adding, writing
+from vit4icd.collection.features import FEATURE_COLUMNS, ids_with_features
 from vit4icd.collection.pictures import Pictures, sha256_of
+from vit4icd.collection.records import encode
 from vit4icd.collection.table import Table
+from vit4icd.collection.views import picture_of
 from vit4icd.describer import OnnxDescriber
 from vit4icd.errors import ImageError
 
@@ -79,6 +84,33 @@ def test_keeps_what_others_wrote_when_it_renews_stamps(
     assert "002.jpg" not in collection
     assert collection.verify().problems == ()
     assert len(collection) == 19
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_keeps_parts_and_features_that_another_writer_stored_meanwhile(
+    changed: bool, describer: OnnxDescriber, pictures: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    collection = Collection.create(tmp_path / "collection", describer=describer)
+    other = Collection.open(collection.uri, describer=describer)
+
+    first = (pictures / "000.jpg").read_bytes()
+
+    def late(source: bytes, *given: Any, **options: Any) -> np.ndarray:
+        if source == first:
+            monkeypatch.setattr(adding, "picture_of", picture_of)
+            if changed:  # what is on its way is another picture than that of this name now
+                shutil.copy(pictures / "001.jpg", pictures / "000.jpg")
+            other.add(pictures, id_from="name", regions=True)
+        return picture_of(source, *given, **options)
+
+    monkeypatch.setattr(adding, "picture_of", late)
+    collection.add(pictures, id_from="name", features=False)
+    n_parts = {record.id: record.n_parts for record in collection.list()}
+    assert n_parts == {f"{row:03d}.jpg": 0 if changed and not row else 9 for row in range(20)}
+    features = collection._table.find([*map(encode, n_parts)], FEATURE_COLUMNS)
+    assert ids_with_features(features) == {id_ for id_, n in n_parts.items() if n}
+    assert collection.verify().problems == ()
 
 
 def test_takes_pictures_from_memory_only_as_large_as_it_is_told(

@@ -1,7 +1,7 @@
 """Rows of a collection: all that is kept of a picture, and the seal; it opens no table."""
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -27,6 +27,7 @@ from vit4icd.errors import FormatError
 __all__ = [
     "Row",
     "Seal",
+    "keeping",
     "places_in",
     "restamped",
     "schema_of",
@@ -138,6 +139,20 @@ def to_table(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
+def keeping(rows: pa.Table, stored: pa.Table) -> pa.Table:
+    """Return rows, and where they have no parts or local features those of stored ones.
+
+    Only of a row with the same id and the same content.
+    """
+    place = {content: number for number, content in enumerate(_contents(stored))}
+    places = pa.array(map(place.get, _contents(rows)), pa.int64())
+    for number, column in enumerate(rows.schema):
+        if column.nullable:  # parts and local features, all columns of one or none
+            values = pc.coalesce(rows[column.name], stored[column.name].take(places))
+            rows = rows.set_column(number, column, values)
+    return rows
+
+
 def restamped(table: pa.Table, records: Mapping[str, Record]) -> pa.Table:
     """Return whole rows with the stamps of these records, where the content is still the same.
 
@@ -154,6 +169,10 @@ def restamped(table: pa.Table, records: Mapping[str, Record]) -> pa.Table:
         place = table.schema.get_field_index(name)
         table = table.set_column(place, field, pa.array(columns[name], field.type))
     return table
+
+
+def _contents(rows: pa.Table) -> Iterator[tuple[bytes, bytes]]:
+    return zip(rows["id"].to_pylist(), rows["sha256"].to_pylist(), strict=True)
 
 
 def places_in(table: pa.Table) -> Int64[np.ndarray, " row"]:

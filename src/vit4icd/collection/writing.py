@@ -1,11 +1,14 @@
-"""Rows on their way into a table, a commit at a time; it describes no picture."""
+"""Rows on their way into a table, a commit at a time, beside what others store meanwhile."""
 
 import time
 from contextlib import suppress
 
+import pyarrow as pa
+
 from vit4icd.collection.blocks import files_of
-from vit4icd.collection.records import Record
-from vit4icd.collection.rows import Row, to_table
+from vit4icd.collection.descriptors import ids_having
+from vit4icd.collection.records import Record, encode
+from vit4icd.collection.rows import Row, keeping, to_table
 from vit4icd.collection.table import Table
 from vit4icd.errors import StoreError
 
@@ -48,7 +51,7 @@ class Writer:
         """Commit what waits."""
         if self._rows:
             rows = to_table(list(self._rows.values()), self._table.schema)
-            self._table.upsert(rows)
+            self._table.upsert(self._with_kept(rows))
             self._stored.extend(self._rows)
             self._rows.clear()
             self._count()
@@ -67,6 +70,21 @@ class Writer:
         """Join the small files that many commits leave, once there are many of them."""
         if len(files_of(self._table)) > 2 * _COMPACT_EVERY:
             self._compact()
+
+    def _with_kept(self, rows: pa.Table) -> pa.Table:
+        """Return rows with the parts and local features that others stored since it was looked.
+
+        What they store between this look and the commit may still be lost.
+        """
+        ids = [*map(encode, self._rows)]
+        held = self._table.find(ids, ["id", "features_check", "parts_check"])
+        wanted = {id_ for id_ in ids_having(held, "parts_check") if self._rows[id_].parts is None}
+        wanted |= {
+            id_ for id_ in ids_having(held, "features_check") if self._rows[id_].features is None
+        }
+        if not wanted:
+            return rows
+        return keeping(rows, self._table.find([*map(encode, wanted)], rows.column_names))
 
     def _count(self) -> None:
         self._n_commits += 1
