@@ -137,6 +137,24 @@ def test_acknowledges_each_picture_on_request(
     assert printed.err == ""
 
 
+def test_tells_of_pictures_that_are_held_twice(
+    stored: Path, pictures: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("006", "007"):
+        shutil.copy(pictures / f"{name}.jpg", pictures / f"x{name}.jpg")
+    words = ("index", "add", stored, pictures, "--model", model, "--id-from", "name", "--jsonl")
+    assert _run(*words) == 0
+    printed = capsys.readouterr()
+    said = "held already, byte for byte, under other ids: 2 of them, such as x006.jpg = 006.jpg\n"
+    assert printed.err.endswith(said)
+    assert [*map(json.loads, printed.out.splitlines())] == [
+        {"id": "x006.jpg", "same_bytes_as": "006.jpg"},
+        {"id": "x007.jpg", "same_bytes_as": "007.jpg"},
+    ]
+    assert _run(*words) == 0
+    assert "byte for byte" not in capsys.readouterr().err
+
+
 def test_lists_what_it_left_out(
     model: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

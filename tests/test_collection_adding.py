@@ -3,6 +3,7 @@
 import os
 import shutil
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import make_model, make_pictures
-from vit4icd.collection import Collection, adding, writing
+from vit4icd.collection import AddProgress, Collection, adding, writing
 from vit4icd.collection.features import FEATURE_COLUMNS, ids_with_features
 from vit4icd.collection.pictures import Pictures, sha256_of
 from vit4icd.collection.records import encode
@@ -84,6 +85,44 @@ def test_keeps_what_others_wrote_when_it_renews_stamps(
     assert "002.jpg" not in collection
     assert collection.verify().problems == ()
     assert len(collection) == 19
+
+
+@pytest.mark.parametrize("n_rows", [3, 100])  # of a commit
+def test_tells_what_another_id_holds_already(
+    n_rows: int, describer: OnnxDescriber, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "_COMMIT_ROWS", n_rows)
+    folder = tmp_path / "pictures"
+    make_pictures(folder, 6)
+    for name in ("010.jpg", "011.jpg"):
+        shutil.copy(folder / "000.jpg", folder / name)
+    told: list[AddProgress] = []
+    collection = Collection.create(tmp_path / "collection", describer=describer)
+    add = partial(collection.add, features=False, progress=told.append)
+    doubles = {"010.jpg": "000.jpg", "011.jpg": "000.jpg"}
+    assert add(folder, id_from="name").same_bytes == doubles
+    assert add(folder, id_from="name").same_bytes == {}  # nothing was stored
+    shutil.copy(folder / "002.jpg", folder / "000.jpg")
+    assert add(folder / "000.jpg", id_from="name").same_bytes == {"000.jpg": "002.jpg"}
+    assert add(folder / "003.jpg", ids=["new"]).same_bytes == {"new": "003.jpg"}
+    assert add(folder / "004.jpg", id_from="sha256").same_bytes.keys() == {
+        sha256_of((folder / "004.jpg").read_bytes())
+    }
+    reports = [report.same_bytes for report in told if report.same_bytes]
+    assert {id_ for same_bytes in reports for id_ in same_bytes} > {*doubles, "000.jpg", "new"}
+    assert all(report.same_bytes.keys() <= set(report.stored) for report in told)
+
+
+def test_takes_pictures_that_changed_places_for_no_doubles(
+    describer: OnnxDescriber, pictures: Path, tmp_path: Path
+) -> None:
+    collection = Collection.create(tmp_path / "collection", describer=describer)
+    collection.add(pictures, id_from="name")
+    (pictures / "000.jpg").rename(pictures / "000.old")
+    (pictures / "001.jpg").rename(pictures / "000.jpg")
+    (pictures / "000.old").rename(pictures / "001.jpg")
+    summary = collection.add(pictures, id_from="name")
+    assert (summary.n_updated, summary.same_bytes) == (2, {})
 
 
 @pytest.mark.parametrize("changed", [False, True])

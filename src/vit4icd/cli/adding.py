@@ -1,7 +1,8 @@
 """The verb that adds pictures to a collection, which it makes if there is none."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -17,11 +18,11 @@ from vit4icd.cli.options import (
     require_outputs,
     settled,
 )
-from vit4icd.cli.terminal import bar, say
+from vit4icd.cli.terminal import bar, say, shown
 from vit4icd.errors import ConfigError
 
 if TYPE_CHECKING:
-    from vit4icd.collection import Collection
+    from vit4icd.collection import AddProgress, AddSummary, Collection
 
 __all__ = ["index_add"]
 
@@ -68,26 +69,24 @@ def index_add(
     """
     require_outputs(skipped)
     options, most = settled(model, device, threads), most_pixels(max_pixels)
-    from vit4icd.collection import AddProgress
-    from vit4icd.storage import name_fields
     from vit4icd.stream import write_skipped
 
-    fields, paths = _metadata(metadata), paths_of(images, from_file0)
+    given, paths = _metadata(metadata), paths_of(images, from_file0)
     _require_place(collection)
     pictures = pictures_in(paths)
     pictures.ids(None, id_from)  # refused, where they are, before a collection is made
     opened = open_collection(collection, options, make=True)
     with bar("adding", quiet) as advance:
 
-        def progress(report: AddProgress) -> None:
+        def progress(report: "AddProgress") -> None:
             advance(report.n_done, report.n_images, f"{report.n_skipped} skipped")
-            for name in report.stored if jsonl else ():
-                print(json.dumps(name_fields("id", name), ensure_ascii=False), flush=True)
+            for fields in _stored(report) if jsonl else ():
+                print(json.dumps(fields, ensure_ascii=False), flush=True)
 
         summary = opened.add(
             pictures,
             id_from=id_from,
-            metadata=fields or None,
+            metadata=given or None,
             features=not without_features,
             regions=regions,
             max_pixels=most,
@@ -100,6 +99,7 @@ def index_add(
         f"{summary.n_added} added, {summary.n_updated} updated, {summary.n_unchanged} unchanged"
         f"{rate}; {collection} holds {_held(opened)}",
     )
+    _tell_same_bytes(summary, quiet)
     is_named = skipped is not None
     if skipped is None and "://" not in collection:
         skipped = Path(f"{collection.rstrip('/')}.skipped.jsonl")
@@ -110,6 +110,25 @@ def index_add(
     if strict and summary.skipped:
         return 3
     return 1 if len(summary.skipped) == summary.n_images else 0
+
+
+def _stored(report: "AddProgress") -> Iterator[dict[str, str]]:
+    """Yield what is said of each picture that is safely stored."""
+    from vit4icd.storage import name_fields
+
+    for id_ in report.stored:
+        other = report.same_bytes.get(id_)
+        same_bytes = {} if other is None else name_fields("same_bytes_as", other)
+        yield name_fields("id", id_) | same_bytes
+
+
+def _tell_same_bytes(summary: "AddSummary", quiet: bool) -> None:
+    for id_, other in islice(summary.same_bytes.items(), 1):
+        say(
+            quiet,
+            f"held already, byte for byte, under other ids: {len(summary.same_bytes)} of them, "
+            f"such as {shown(id_)} = {shown(other)}",
+        )
 
 
 def _held(collection: "Collection") -> str:

@@ -34,13 +34,16 @@ _Fate = Literal["added", "updated", "unchanged", "touched"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AddProgress:
-    """How far a run is, and the ids that are safely stored since the report before."""
+    """How far a run is, and what is safely stored since the report before."""
 
     n_done: int
     n_images: int
     n_unchanged: int
     n_skipped: int
     stored: tuple[str, ...]
+    """Ids."""
+    same_bytes: Mapping[str, str]
+    """Of those, which are byte for byte a picture that another id holds already, and which id."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +57,8 @@ class AddSummary:
     n_unchanged: int
     skipped: tuple[Skipped, ...]
     seconds: float
+    same_bytes: Mapping[str, str]
+    """Pictures that were stored though another id held the same bytes, and which id."""
 
     @property
     def n_images(self) -> int:
@@ -99,8 +104,9 @@ class Adding:
         started, tally, writer = time.monotonic(), _Tally(), Writer(self.table)
 
         def tell() -> None:
+            report = tally.progress(len(self.pictures), writer.pop_stored())
             if progress is not None:
-                progress(tally.progress(len(self.pictures), writer.pop_stored()))
+                progress(report)
 
         try:
             for start in range(0, len(self.pictures), _LOOK_UP):
@@ -258,6 +264,7 @@ class _Tally:
 
     fates: dict[_Fate, int] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
+    same_bytes: dict[str, str] = field(default_factory=dict)
 
     def take(self, item: Described[_Found] | Skipped, writer: Writer) -> None:
         if isinstance(item, Skipped):
@@ -271,13 +278,16 @@ class _Tally:
             fate = "unchanged"  # the same content, met twice
         self.fates[fate] = self.fates.get(fate, 0) + 1
 
-    def progress(self, n_images: int, stored: tuple[str, ...]) -> AddProgress:
+    def progress(self, n_images: int, stored: Mapping[str, str | None]) -> AddProgress:
+        same_bytes = {id_: other for id_, other in stored.items() if other is not None}
+        self.same_bytes |= same_bytes
         return AddProgress(
             n_done=sum(self.fates.values()) + len(self.skipped),
             n_images=n_images,
             n_unchanged=self.fates.get("unchanged", 0),
             n_skipped=len(self.skipped),
-            stored=stored,
+            stored=tuple(stored),
+            same_bytes=same_bytes,
         )
 
     def summary(self, seconds: float) -> AddSummary:
@@ -287,4 +297,5 @@ class _Tally:
             n_unchanged=self.fates.get("unchanged", 0),
             skipped=tuple(self.skipped),
             seconds=seconds,
+            same_bytes=self.same_bytes,
         )

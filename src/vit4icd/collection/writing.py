@@ -4,10 +4,12 @@ import time
 from contextlib import suppress
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from vit4icd.collection.blocks import files_of
 from vit4icd.collection.descriptors import ids_having
-from vit4icd.collection.records import Record, encode
+from vit4icd.collection.failures import explained
+from vit4icd.collection.records import Record, decode, encode
 from vit4icd.collection.rows import Row, keeping, to_table
 from vit4icd.collection.table import Table
 from vit4icd.errors import StoreError
@@ -26,7 +28,7 @@ class Writer:
         self._rows: dict[str, Row] = {}
         self._touched: list[Record] = []
         self._taken: set[str] = set()
-        self._stored: list[str] = []
+        self._stored: dict[str, str | None] = {}
         self._began, self._n_commits = time.monotonic(), 0
 
     def add(self, row: Row) -> bool:
@@ -50,9 +52,9 @@ class Writer:
     def flush(self) -> None:
         """Commit what waits."""
         if self._rows:
-            rows = to_table(list(self._rows.values()), self._table.schema)
-            self._table.upsert(self._with_kept(rows))
-            self._stored.extend(self._rows)
+            rows, held = to_table(list(self._rows.values()), self._table.schema), self._held()
+            self._table.upsert(self._with_kept(rows, held))
+            self._stored |= self._same_bytes(held)
             self._rows.clear()
             self._count()
         if self._touched:
@@ -61,9 +63,9 @@ class Writer:
             self._count()
         self._began = time.monotonic()
 
-    def pop_stored(self) -> tuple[str, ...]:
-        """Return the ids stored since it was asked last."""
-        stored, self._stored = tuple(self._stored), []
+    def pop_stored(self) -> dict[str, str | None]:
+        """Return the ids stored since it was asked last; with each, another of the same bytes."""
+        stored, self._stored = self._stored, {}
         return stored
 
     def tidy(self) -> None:
@@ -71,17 +73,32 @@ class Writer:
         if len(files_of(self._table)) > 2 * _COMPACT_EVERY:
             self._compact()
 
-    def _with_kept(self, rows: pa.Table) -> pa.Table:
+    def _held(self) -> pa.Table:
+        """Return what the table holds now under the ids that wait, or of their content."""
+        ids = pc.field("id").isin([*map(encode, self._rows)])
+        contents = pc.field("sha256").isin([*map(_content, self._rows.values())])
+        columns = self._table.having(["id", "sha256", "features_check", "parts_check"])
+        data = self._table.latest()
+        with explained(self._table.uri, "read"):
+            return data.scanner(columns=columns, filter=ids | contents).to_table()
+
+    def _same_bytes(self, held: pa.Table) -> dict[str, str | None]:
+        """Return the ids that wait, and with each another id that has the same bytes, if any."""
+        ids, contents = map(decode, held["id"].to_pylist()), held["sha256"].to_pylist()
+        holders = zip(contents, ids, strict=True)
+        first = {content: id_ for content, id_ in holders if id_ not in self._rows}
+        holder = {id_: first.setdefault(_content(row), id_) for id_, row in self._rows.items()}
+        return {id_: None if other == id_ else other for id_, other in holder.items()}
+
+    def _with_kept(self, rows: pa.Table, held: pa.Table) -> pa.Table:
         """Return rows with the parts and local features that others stored since it was looked.
 
         What they store between this look and the commit may still be lost.
         """
-        ids = [*map(encode, self._rows)]
-        held = self._table.find(ids, ["id", "features_check", "parts_check"])
-        wanted = {id_ for id_ in ids_having(held, "parts_check") if self._rows[id_].parts is None}
-        wanted |= {
-            id_ for id_ in ids_having(held, "features_check") if self._rows[id_].features is None
-        }
+        lacking = {id_ for id_, row in self._rows.items() if row.parts is None}
+        wanted = lacking & ids_having(held, "parts_check")
+        lacking = {id_ for id_, row in self._rows.items() if row.features is None}
+        wanted |= lacking & ids_having(held, "features_check")
         if not wanted:
             return rows
         return keeping(rows, self._table.find([*map(encode, wanted)], rows.column_names))
@@ -94,3 +111,7 @@ class Writer:
     def _compact(self) -> None:
         with suppress(StoreError):  # what was added is stored, whatever becomes of old files
             self._table.compact()
+
+
+def _content(row: Row) -> bytes:
+    return bytes.fromhex(row.record.sha256)
