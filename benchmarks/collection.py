@@ -3,10 +3,11 @@
 ``python -m benchmarks.collection [ROWS]`` writes ROWS synthetic descriptors (1,000,000 by default)
 into a table in a temporary folder: 20 to each of ROWS / 20 clusters in a latent space of 64
 dimensions, with noise. Half of the queries are perturbed copies of rows, half belong to none.
-Ratios are of CPU time, on one thread.
+Ratios are of CPU time, on one thread. ``python -m benchmarks.collection ROWS --parts`` gives each
+picture nine parts beside it, of clusters of their own, and queries are perturbed copies of parts.
 """
 
-import resource
+import argparse
 import subprocess
 import sys
 import tempfile
@@ -18,48 +19,58 @@ from pathlib import Path
 import faiss
 import numpy as np
 
-from benchmarks.common import cpu_seconds, report, wall_seconds
+from benchmarks.common import cpu_seconds, highest_mb, report, wall_seconds
+from vit4icd.collection.descriptors import VECTOR_COLUMNS, Parts, vectors_in
 from vit4icd.collection.memory import EXACT_ROWS, Held, Memory
-from vit4icd.collection.records import Record
+from vit4icd.collection.records import Record, decode
 from vit4icd.collection.rows import Row, to_table
 from vit4icd.collection.table import Table
+from vit4icd.collection.views import N_PARTS
 
 DIM, LATENT, N_QUERIES, K, N_THREADS = 512, 64, 200, 10, 1
 COMMIT_ROWS = 16_384
+NUMBERS = range(1, N_PARTS + 1)
 Rows = dict[str, float | int | str]
 
 
 def main() -> None:
     """Measure and print; searches run in processes of their own, so that memory is theirs."""
-    if len(sys.argv) > 2:
-        _search(Path(sys.argv[2]))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("rows", type=int, nargs="?", default=1_000_000)
+    parser.add_argument("--parts", action="store_true")
+    parser.add_argument("--search", type=Path)
+    asked = parser.parse_args()
+    if asked.search:
+        (_search_parts if asked.parts else _search)(asked.search)
         return
-    n_rows = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     rows: Rows = {"dim": DIM, "threads": N_THREADS}
+    sizes = (asked.rows,) if asked.parts else (min(asked.rows, EXACT_ROWS) // 2, asked.rows)
     with tempfile.TemporaryDirectory() as folder:
-        for size in (min(n_rows, EXACT_ROWS) // 2, n_rows):
-            rows |= _measured(Path(folder) / str(size), size)
-    report("collection", rows)
+        for size in sizes:
+            rows |= _measured(Path(folder) / str(size), size, with_parts=asked.parts)
+    report("parts" if asked.parts else "collection", rows)
 
 
-def _measured(folder: Path, n_rows: int) -> Rows:
+def _measured(folder: Path, n_rows: int, *, with_parts: bool) -> Rows:
     started = time.monotonic()
-    _write(folder, n_rows)
+    _write(folder, n_rows, with_parts=with_parts)
     ingest = n_rows / (time.monotonic() - started)
-    words = [sys.executable, "-m", "benchmarks.collection", str(n_rows), str(folder)]
+    words = [sys.executable, "-m", "benchmarks.collection", str(n_rows), "--search", str(folder)]
+    words += ["--parts"] * with_parts
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     found = (line.rsplit(": ", 1) for line in done.stdout.splitlines())
     rows: Rows = {f"{n_rows:,} rows: stored a second": ingest}
     return rows | {f"{n_rows:,} rows: {name}": float(value) for name, value in found}
 
 
-def _write(folder: Path, n_rows: int) -> None:
+def _write(folder: Path, n_rows: int, *, with_parts: bool) -> None:
     world = World(n_rows)
     created = datetime.now(UTC)
     about = {"package_version": "", "fingerprint": "", "model": "", "created": created.isoformat()}
     table = Table.create(str(folder), dim=DIM, metadata=about)
     for start in range(0, n_rows, COMMIT_ROWS):
         vectors = world.vectors(min(COMMIT_ROWS, n_rows - start), seed=start)
+        parts = world.parts(len(vectors), seed=start) if with_parts else None
         rows = [
             Row(
                 record=Record(
@@ -68,6 +79,7 @@ def _write(folder: Path, n_rows: int) -> None:
                 ),
                 vector=vector,
                 features=None,
+                parts=None if parts is None else Parts(numbers=NUMBERS, vectors=parts[row]),
             )
             for row, vector in enumerate(vectors)
         ]  # fmt: skip
@@ -78,10 +90,37 @@ def _search(folder: Path) -> None:
     """Print what one process that searches the folder measures, a line each."""
     faiss.omp_set_num_threads(N_THREADS)
     memory = Memory(Table(str(folder)))
+    held = _loaded(memory)
+    queries = World(len(held)).queries(N_QUERIES)
+    _time(held, queries)
+    _compare(held, memory, queries)
+
+
+def _search_parts(folder: Path) -> None:
+    """Print the same for queries that are of parts of the first pictures."""
+    held = _loaded(Memory(Table(str(folder))))
+    stored = vectors_in(held.read(range(N_QUERIES), VECTOR_COLUMNS))
+    numbers = stored.numbers[N_QUERIES:].reshape(N_QUERIES, -1)
+    parts = stored.values[N_QUERIES:].reshape(N_QUERIES, -1, DIM).astype(np.float32)
+    wanted = np.arange(N_QUERIES), np.arange(N_QUERIES) % len(NUMBERS)  # one part of each picture
+    queries = _perturbed(parts[wanted])
+    _time(held, queries)
+    nearest = held.nearest(queries, 1)
+    names = [decode(id_) for id_ in stored.ids.to_pylist()]
+    found = np.array(held.names(nearest.rows[:, 0])) == names
+    right = found & (nearest.numbers[:, 0] == numbers[wanted])
+    print(f"parts: {held.n_descriptors - len(held)}")
+    print(f"share of parts found first: {right.mean()}")
+
+
+def _loaded(memory: Memory) -> Held:
     started = time.monotonic()
     held = memory.newest()
     print(f"seconds to load: {time.monotonic() - started}")
-    queries = World(len(held)).queries(N_QUERIES)
+    return held
+
+
+def _time(held: Held, queries: np.ndarray) -> None:
     latencies = [
         wall_seconds(partial(held.nearest, query[None], K), repeats=1) for query in queries
     ]
@@ -89,13 +128,12 @@ def _search(folder: Path) -> None:
     print(f"ms of CPU a query: {1e3 * cpu / N_QUERIES}")
     print(f"ms a query, p50: {1e3 * np.median(latencies)}")
     print(f"ms a query, p95: {1e3 * np.percentile(latencies, 95)}")
-    print(f"MB of memory at most: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}")
-    _compare(held, memory, queries)
+    print(f"MB of memory at most: {highest_mb()}")
 
 
 def _compare(held: Held, memory: Memory, queries: np.ndarray) -> None:
     _, vectors = memory.descriptors()
-    print(f"MB with all descriptors: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}")
+    print(f"MB with all descriptors: {highest_mb()}")
     nearest = held.nearest(queries, K)
     exact, expected = faiss.knn(queries, vectors, K, metric=faiss.METRIC_INNER_PRODUCT)
     hits = [len(set(one) & set(other)) for one, other in zip(nearest.rows, expected, strict=True)]
@@ -126,14 +164,20 @@ class World:
         noise = 0.3 * vector_rng.standard_normal((n_rows, DIM), np.float32)
         return _unit(latent @ self._basis + noise * np.sqrt(LATENT / DIM))
 
+    def parts(self, n_rows: int, *, seed: int) -> np.ndarray:
+        """Return nine unit vectors for each of the pictures."""
+        vectors = self.vectors(n_rows * len(NUMBERS), seed=seed + len(NUMBERS) ** 8)
+        return vectors.reshape(n_rows, len(NUMBERS), DIM)
+
     def queries(self, n_queries: int) -> np.ndarray:
         """Return perturbed copies of the first rows, then as many of no row in particular."""
-        query_rng = np.random.default_rng(2)
-        copies = self.vectors(COMMIT_ROWS, seed=0)[: n_queries // 2]
-        copies = copies + 0.5 * _unit(query_rng.standard_normal(copies.shape, np.float32))
-        return np.concatenate(
-            [_unit(copies), self.vectors(n_queries - len(copies), seed=-1 % 2**32)]
-        )
+        copies = _perturbed(self.vectors(COMMIT_ROWS, seed=0)[: n_queries // 2])
+        return np.concatenate([copies, self.vectors(n_queries - len(copies), seed=-1 % 2**32)])
+
+
+def _perturbed(vectors: np.ndarray) -> np.ndarray:
+    noise = np.random.default_rng(2).standard_normal(vectors.shape, np.float32)
+    return _unit(vectors + 0.5 * _unit(noise))
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

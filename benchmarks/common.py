@@ -54,8 +54,20 @@ def wall_seconds(work: Callable[[], object], *, repeats: int = 3) -> float:
 
 def anonymous_mb() -> float:
     """Return this process's memory that no file backs, in MB."""
+    return _status_mb("RssAnon")
+
+
+def highest_mb() -> float:
+    """Return the most memory that this process had at any time, in MB.
+
+    Linux's getrusage would count what its parent had when it started this process.
+    """
+    return _status_mb("VmHWM")
+
+
+def _status_mb(name: str) -> float:
     for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("RssAnon"):
+        if line.startswith(name):
             return int(line.split()[1]) / 1024
     return 0.0
 

@@ -1,7 +1,6 @@
 """Exact search against faiss.knn and the matrix product itself, and its memory."""
 
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -10,7 +9,7 @@ from pathlib import Path
 import faiss
 import numpy as np
 
-from benchmarks.common import anonymous_mb, report, wall_seconds
+from benchmarks.common import anonymous_mb, highest_mb, report, wall_seconds
 from vit4icd.search import best_pairs
 from vit4icd.storage import map_descriptors, write_descriptors
 from vit4icd.types import DescriptorSet
@@ -76,7 +75,7 @@ def _memory(folder: Path) -> None:
 
     best_pairs(queries, references, max_pairs=500_000, progress=watch)
     file_mb = sum(path.stat().st_size for path in folder.iterdir()) / 2**20
-    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - file_mb
+    highest = highest_mb() - file_mb
     print(before, max(peak, highest))
 
 

@@ -94,6 +94,7 @@ def test_searches_as_the_obvious_computation_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(memory_room, "EXACT_ROWS", most)
+    monkeypatch.setattr(memory_room, "_COMPARED", 5_000)  # of three views, not of all at once
     (pictures / "007.jpg").unlink()
     small = [rng.integers(0, 255, (4, 5, 3)).astype(np.uint8) for _ in range(4)]
     queries = [resize(image, 50, 40) for image in small]

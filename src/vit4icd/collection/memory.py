@@ -24,6 +24,7 @@ EXACT_ROWS = 262_144
 
 _CANDIDATES = 128  # of each query that sketches find and that are compared exactly, at least
 _SPARE = 8  # times as many candidates as are wanted
+_COMPARED = 65_536  # descriptors that are read at a time to be compared, of some queries
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -42,6 +43,15 @@ class Nearest:
         similarities = np.empty((n_queries, 0), np.float32)
         rows, numbers = similarities.astype(np.int64), similarities.astype(np.uint8)
         return cls(similarities=similarities, rows=rows, numbers=numbers)
+
+    @classmethod
+    def joined(cls, parts: Sequence["Nearest"]) -> "Nearest":
+        """Return what is near the queries of several, one after another."""
+        return cls(
+            similarities=np.concatenate([part.similarities for part in parts]),
+            rows=np.concatenate([part.rows for part in parts]),
+            numbers=np.concatenate([part.numbers for part in parts]),
+        )
 
     def of(self, query: int) -> Iterator[tuple[int, float, int]]:
         """Yield row, similarity and number of what is near one query, the nearest first."""
@@ -117,7 +127,14 @@ class Held:
                 found = found.with_others(here, n_wanted)
         if is_exact or not found.rows.size:
             return found
-        exact = self._compared(queries, found.rows)
+        n_each = 1 + max(block.n_each for block in self.blocks)
+        step = max(1, _COMPARED // (n_wanted * n_each))
+        exact = Nearest.joined(
+            [
+                self._compared(queries[start : start + step], found.rows[start : start + step])
+                for start in range(0, len(queries), step)
+            ]
+        )
         return Nearest.none(len(queries)).with_others(exact, k)
 
     @cached_property
