@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -384,12 +384,20 @@ def test_keeps_tables_whole_and_plain_in_a_pipe(
     assert done.stderr == b""
 
 
-def _on_a_terminal(*words: object) -> str:
-    """Return what a verb prints to a terminal of 80 columns."""
+def _on_a_terminal(*words: object, talk: bool = False, out: Path | None = None) -> str:
+    """Return what a verb prints to a terminal of 80 columns; ``talk``: what it says there, too.
+
+    With ``out``, only that: what it prints goes to this file.
+    """
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "vit4icd", *map(str, words)]
-    environment = os.environ | COLUMNS | {"TERM": "dumb"}
-    with subprocess.Popen(command, stdout=theirs, env=environment) as child:
+    environment = os.environ | COLUMNS | {"TERM": "xterm" if talk else "dumb"}
+    with (
+        nullcontext(theirs) if out is None else out.open("wb") as stdout,
+        subprocess.Popen(
+            command, stdout=stdout, stderr=theirs if talk else None, env=environment
+        ) as child,
+    ):
         os.close(theirs)
         printed = b""
         with suppress(OSError):  # raised by Linux at the end
@@ -420,6 +428,26 @@ def test_shows_whole_names_on_a_narrow_terminal(
         assert told.count(name.replace(" ", "")) == 2
     assert "score" in _on_a_terminal(*words).splitlines()[0]
     assert b"of query  of reference" in _piped(*words, "--verify").stdout
+
+
+def test_mixes_no_progress_with_what_it_prints(
+    stored: Path, pictures: Path, model: Path, tmp_path: Path
+) -> None:
+    search = ("search", stored, pictures, "--model", model, "--threshold", 0.5, "-k", 1)
+    printed = re.sub(r"\x1b\[[\d;]*m", "", _on_a_terminal(*search, talk=True))
+    before, _, after = printed.rpartition("\x1b[2K")  # where a line was wiped for the last time
+    assert "searching" in before
+    assert after.startswith(" query ")
+    printed = _on_a_terminal(*search, "--format", "jsonl", talk=True)
+    assert [json.loads(line)["matches"][0]["verdict"] for line in printed.splitlines()] == [
+        "exact"
+    ] * 20
+    add = ("index", "add", tmp_path / "new", pictures, "--model", model, "--jsonl")
+    said = _on_a_terminal(*add, talk=True, out=tmp_path / "lines")
+    assert "adding" in said
+    assert "20 added" in said
+    lines = (tmp_path / "lines").read_text().splitlines()
+    assert len({json.loads(line)["id"] for line in lines}) == 20
 
 
 def test_looks_after_a_collection(

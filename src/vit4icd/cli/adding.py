@@ -76,7 +76,7 @@ def index_add(
     pictures = pictures_in(paths)
     pictures.ids(None, id_from)  # refused, where they are, before a collection is made
     opened = open_collection(collection, options, make=True)
-    with bar("adding", quiet) as advance:
+    with bar("adding", quiet, with_lines=jsonl) as advance:
 
         def progress(report: "AddProgress") -> None:
             advance(report.n_done, report.n_images, f"{report.n_skipped} skipped")

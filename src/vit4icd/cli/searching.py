@@ -1,7 +1,8 @@
 """The verb that searches a collection: of which references are these pictures copies?"""
 
 import sys
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -19,6 +20,9 @@ from vit4icd.cli.options import (
     settled,
 )
 from vit4icd.cli.terminal import bar
+
+if TYPE_CHECKING:
+    from vit4icd.collection import Answer
 
 __all__ = ["search"]
 
@@ -78,20 +82,24 @@ def search(
     from_stdin = [str(path) for path in paths] == ["-"]
     queries = sys.stdin.buffer.read() if from_stdin else pictures_in(paths)
     opened = open_collection(collection, options)
-    with bar("searching", quiet) as advance:
-        answers = opened.ask(
-            queries,
-            names=["-"] if from_stdin else None,
-            k=k,
-            threshold=options.threshold,
-            verify=verify,
-            flip=flip,
-            rotate=rotate,
-            regions=regions,
-            max_pixels=most,
-            progress=lambda done, n: advance(done, n, ""),
-        )
-        write_answers(tally.over(answers), wanted, out)
+    is_streamed = wanted == "jsonl" and out is None
+
+    def answers() -> Iterator["Answer"]:  # the bar is gone once the last has come
+        with bar("searching", quiet, with_lines=is_streamed) as advance:
+            yield from opened.ask(
+                queries,
+                names=["-"] if from_stdin else None,
+                k=k,
+                threshold=options.threshold,
+                verify=verify,
+                flip=flip,
+                rotate=rotate,
+                regions=regions,
+                max_pixels=most,
+                progress=lambda done, n: advance(done, n, ""),
+            )
+
+    write_answers(tally.over(answers()), wanted, out)
     if fail_on_match and tally.n_copies:
         return _MATCHED
     if tally.n_skipped == tally.n_queries:

@@ -31,8 +31,11 @@ Advance = Callable[[int, int, str], None]
 
 
 @contextmanager
-def bar(what: str, quiet: bool) -> Iterator[Advance]:
-    """Draw progress on a terminal; elsewhere, and when quiet, draw nothing."""
+def bar(what: str, quiet: bool, *, with_lines: bool = False) -> Iterator[Advance]:
+    """Draw progress on a terminal; elsewhere, and when quiet, draw nothing.
+
+    Nor where lines of data come meanwhile, and to a terminal, too: they would mix.
+    """
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -41,8 +44,10 @@ def bar(what: str, quiet: bool) -> Iterator[Advance]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[remark]}"),
     )
-    shown = talk.is_terminal and not quiet
-    with Progress(*columns, console=talk, disable=not shown, transient=True) as progress:
+    shown = talk.is_terminal and not quiet and not (with_lines and sys.stdout.isatty())
+    with Progress(
+        *columns, console=talk, disable=not shown, transient=True, redirect_stdout=False
+    ) as progress:
         task = progress.add_task(what, total=None, remark="")
         yield lambda done, total, remark: progress.update(
             task, completed=done, total=total, remark=remark
