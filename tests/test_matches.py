@@ -179,7 +179,9 @@ def test_writes_a_match_as_json(whole: Overlap) -> None:
     fields = json.loads(json.dumps(match.to_json()))
     assert match.is_copy
     assert fields["metadata"] == {"owner": "me"}
-    assert fields["orientation"] == "upright"
+    assert (fields["orientation"], fields["query_part"]) == ("upright", "whole")
+    part = replace(match, orientation="flipped and rotated 90, top left")
+    assert part.query_part == part.to_json()["query_part"] == "top left"
     assert fields["same_bytes"] is False
     assert fields["overlap"]["flipped"] is False
     assert replace(match, overlap=None).to_json()["overlap"] is None

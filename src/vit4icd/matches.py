@@ -118,6 +118,11 @@ class Match:
         )
 
     @property
+    def query_part(self) -> str:
+        """Which part of the query, turned and mirrored as ``orientation`` says, is nearest."""
+        return self.orientation.partition(", ")[2] or "whole"
+
+    @property
     def is_copy(self) -> bool:
         """Whether the verdict is exact or copy."""
         return self.verdict in ("exact", "copy")
@@ -134,6 +139,7 @@ class Match:
             "similarity": round(self.similarity, 6),
             "verified": self.verified,
             "orientation": self.orientation,
+            "query_part": self.query_part,
             "reference_part": self.reference_part,
             "overlap": None if self.overlap is None else self.overlap.to_json(),
             "metadata": dict(self.metadata),

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
@@ -213,6 +214,30 @@ def _judge(page: Page) -> None:
     expect(page.locator("#status")).to_contain_text("undone")
     page.locator("[data-act=reject]").click()
     expect(rows.nth(1)).to_contain_text("rejected")
+
+
+def test_says_which_parts_were_found(start: Starter, page: Page, tmp_path: Path) -> None:
+    photograph = read_image(DEMO / "photographs" / "brook.jpg")
+    height, width = photograph.shape[:2]
+    collage = np.full((2 * height, 2 * width, 3), 255, np.uint8)
+    collage[height:, width:] = photograph
+    write_image(tmp_path / "collage.png", collage, suffix=".png")
+    _open(page, start())
+    page.locator("#regions").check()
+    for query, found in (
+        (tmp_path / "collage.png", "query: bottom right part; reference: whole"),
+        (DEMO / "photographs" / "brook.jpg", None),
+    ):
+        page.set_input_files("#file", query)
+        expect(page.locator("#query-name")).to_have_text(query.name)
+        card, facts = page.locator(".card", has_text="brook.jpg"), page.locator(".facts-list")
+        expect(card).to_have_count(1)
+        words = [card.inner_text()]
+        card.click()
+        expect(facts).to_contain_text("brook.jpg")
+        words.append(facts.inner_text())
+        assert all(found in text if found else "part" not in text for text in words)
+        page.locator("nav a[data-view=search]").click()
 
 
 def test_goes_through_the_queue_by_keys_and_threshold(start: Starter, page: Page) -> None:

@@ -170,6 +170,7 @@ def test_finds_what_is_cut_out_of_a_picture(client: TestClient, pictures: list[P
     assert again["outcome"] == "stored"
     (found, *_) = search(client, held.getvalue(), threshold=-2).json()["matches"]
     assert (found["reference"], found["reference_part"]) == ("003.jpg", "top left")
+    assert found["query_part"] == "whole"
     assert found["similarity"] > 0.999
 
 
@@ -178,8 +179,12 @@ def test_searches_parts_of_the_query(filled: TestClient, pictures: list[Path]) -
     canvas[48:, 60:] = resize(read_image(pictures[3]), 60, 48)
     held = io.BytesIO()
     Image.fromarray(canvas).save(held, "PNG")
-    (found, *_) = search(filled, held.getvalue(), regions=True, threshold=-2).json()["matches"]
+    answer = search(filled, held.getvalue(), regions=True, threshold=-2, review=True)
+    (found, *_) = answer.json()["matches"]
     assert (found["reference"], found["orientation"]) == ("003.jpg", "upright, bottom right")
+    assert (found["query_part"], found["reference_part"]) == ("bottom right", "whole")
+    kept = filled.get(f"/v1/matches/{found['id']}").json()["match"]
+    assert kept["query_part"] == "bottom right"
 
 
 def test_refuses_thresholds_that_are_none(client: TestClient, pictures: list[Path]) -> None:

@@ -29,6 +29,7 @@ _TYPES = {
     "similarity": pa.float64(),
     "verified": pa.bool_(),
     "orientation": pa.string(),
+    "query_part": pa.string(),
     "reference_part": pa.string(),
     "query_share": pa.float64(),
     "reference_share": pa.float64(),

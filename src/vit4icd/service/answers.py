@@ -98,9 +98,15 @@ class MatchBody(BaseModel):
     score: float
     similarity: float
     verified: bool
-    orientation: str
+    orientation: str = Field(
+        description="How the query was turned or mirrored to be found; after a comma, its part."
+    )
+    query_part: str = Field(
+        default="whole",
+        description="The part of the query, turned and mirrored so, that is nearest; or whole.",
+    )
     reference_part: str = Field(
-        default="whole", description="Of the reference, which is nearest to the query."
+        default="whole", description="The part of the reference that is nearest to it; or whole."
     )
     overlap: dict[str, Any] | None
     metadata: dict[str, str]

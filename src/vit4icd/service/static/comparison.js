@@ -1,7 +1,7 @@
 // Two pictures looked at together: side by side, or the reference laid where it lies in the query.
 
 import { get } from "./api.js";
-import { decimal, el, meta, percent, share, svg } from "./dom.js";
+import { decimal, el, meta, percent, share, svg, views } from "./dom.js";
 import { css, diagonal, enlargement, invert, multiply, project } from "./geometry.js";
 
 export const MODES = [
@@ -116,11 +116,11 @@ export class Comparison {
       ...fact("Verdict", verdict), ...fact("Probability", percent(match.probability)),
       ...fact("Score", decimal(match.score)),
       ...fact("In common", overlap ? `${share(overlap.query_share)} of the ${one}, ${share(overlap.reference_share)} of the ${other}` : "not proven", true),
+      ...fact("Found as", views(match, one, other), true),
       ...fact("Group", this.finding.group ? `${this.finding.group.n_images} copies` : null),
       ...fact(capital(one), `${query.name}${size(query) ? ` · ${size(query)}` : ""}`, true),
       ...fact(capital(other), `${match.reference}${size(match.image) ? ` · ${size(match.image)}` : ""}`, true),
-      ...fact("Path", match.image && match.image.source ? match.image.source : null, true),
-      ...fact("Found as", match.orientation === "upright" ? null : match.orientation));
+      ...fact("Path", match.image && match.image.source ? match.image.source : null, true));
   }
 
   // Of a group both are references; the largest is looked at as if it were the query.

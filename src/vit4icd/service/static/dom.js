@@ -47,4 +47,12 @@ export function percent(probability) {
 
 export const decimal = (value) => value.toFixed(3).replace("-", "\u2212");
 
+// Which views of the two are nearest to each other; nothing where both are as they are, and whole.
+export function views({ orientation, query_part, reference_part }, one, other) {
+  const turned = orientation.split(", ")[0].replace(/\d+/, "$&°");
+  const part = (name) => (name === "whole" ? name : `${name} part`);
+  if (turned === "upright" && query_part === "whole" && reference_part === "whole") return null;
+  return `${one}: ${turned === "upright" ? "" : `${turned}, `}${part(query_part)}; ${other}: ${part(reference_part)}`;
+}
+
 export const share = (value) => `${Math.round(100 * value)}\u00a0%`;

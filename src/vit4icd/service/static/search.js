@@ -1,7 +1,7 @@
 // A picture dropped, pasted or chosen, and its matches as cards.
 
 import { get, post } from "./api.js";
-import { $, complain, decimal, el, meta, percent, preview, say, share } from "./dom.js";
+import { $, complain, decimal, el, meta, percent, preview, say, share, views } from "./dom.js";
 
 export class Search {
   constructor(open, onKept) {
@@ -106,7 +106,7 @@ export class Search {
   }
 
   card(finding, index) {
-    const { query, match, state } = finding;
+    const { query, match, state } = finding, foundAs = views(match, "query", "reference");
     const size = match.image ? `${match.image.width} × ${match.image.height}` : "";
     const common = match.overlap
       ? `${share(match.overlap.query_share)} of the query is ${share(match.overlap.reference_share)} of the reference` : "not proven";
@@ -119,7 +119,8 @@ export class Search {
           judged ? el("span", { className: `verdict ${state}` }, state) : null,
           el("span", { className: "quiet small" }, `score ${decimal(match.score)}`)),
         el("span", { className: "name" }, match.reference),
-        el("span", { className: "quiet small" }, [size, common].filter(Boolean).join(" · "))));
+        el("span", { className: "quiet small" }, [size, common].filter(Boolean).join(" · ")),
+        foundAs ? el("span", { className: "quiet small" }, foundAs) : null));
     card.addEventListener("click", () => this.open(this.findings, index));
     return el("li", {}, card);
   }
