@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import hypothesis
+import pytest
 import schemathesis
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -20,6 +21,8 @@ def _as_it_is(_: Any, value: Any) -> Any:
 CHECKS = [not_a_server_error, response_schema_conformance, status_code_conformance]
 
 
+# The types of the service, in a thread of this process, are checked by samples drawn with `random`.
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
 def test_breaks_on_nothing_that_its_own_document_allows(live: Callable[..., int]) -> None:
     address = f"http://127.0.0.1:{live()}"
     schema = schemathesis.openapi.from_url(f"{address}/openapi.json")
