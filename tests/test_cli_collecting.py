@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,13 @@ def test_adds_lists_and_removes(
     assert records[0]["metadata"] == {"owner": "me", "year": "2024"}
 
 
+def test_lists_in_local_time(stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    added = Collection.open(stored).list(limit=1)[0].added
+    monkeypatch.setenv("TZ", "XXX-9")  # nine hours ahead of UTC
+    listed = _piped("index", "list", stored, "--limit", 1).stdout.decode()
+    assert f"{added + timedelta(hours=9):%Y-%m-%d %H:%M}" in listed
+
+
 def test_finds_what_is_cut_out_of_a_picture(
     stored: Path, pictures: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -91,7 +99,7 @@ def test_says_which_pictures_have_parts(
     stored: Path, pictures: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert _run("index", "list", stored) == 0
-    assert capsys.readouterr().out.split()[:4] == ["id", "size", "added", "metadata"]
+    assert capsys.readouterr().out.splitlines()[0].split() == ["id", "size", "added"]
     words = ("--model", model, "--id-from", "name", "--regions")
     assert _run("index", "add", stored, pictures / "003.jpg", pictures / "011.jpg", *words) == 0
     assert "mine holds 20 pictures and 18 parts of them\n" in capsys.readouterr().err
@@ -496,6 +504,11 @@ def test_explains_a_wrong_place_or_model(
     words = ("search", stored, tmp_path / "empty", "--threshold", 0.5)
     assert _run(*words, "--model", tmp_path / "model") == 1
     assert "no picture in" in capsys.readouterr().err
+    assert _run("index", "add", "", pictures) == _run("index", "list", "") == 2
+    assert "the name of a collection is empty" in capsys.readouterr().err
+    (tmp_path / "list").write_text(f"{pictures / '000.jpg'}\n{pictures / '001.jpg'}\n")
+    assert _run("search", stored, "--from-file0", tmp_path / "list") == 1
+    assert "NUL byte, as find -print0 does" in capsys.readouterr().err
     assert _run("index", "remove", stored) == 2
     assert _run("index") == 2
     assert _run("index", "nonsense") == 2

@@ -142,7 +142,7 @@ def _require_place(collection: str) -> None:
     from vit4icd.datasets import walk_pictures
 
     place = Path(collection)
-    if "://" in collection or not place.is_dir() or Collection.exists(collection):
+    if Collection.exists(collection) or "://" in collection or not place.is_dir():
         return
     if next(iter(walk_pictures(place)), None) is not None:
         raise ConfigError(

@@ -273,18 +273,19 @@ def _drop_damaged(collection: str) -> int:
 
 
 def _table(records: Sequence["Record"]) -> Table:
-    """Return records for people, with parts only if some have them."""
+    """Return records for people, in local time, with parts and metadata only if some have them."""
     columns: dict[str, Callable[[Record], str]] = {
         "id": lambda record: shown(record.id),
         "size": lambda record: f"{record.width} x {record.height}",
         "parts": lambda record: str(record.n_parts or ""),
-        "added": lambda record: f"{record.added:%Y-%m-%d %H:%M}",
+        "added": lambda record: f"{record.added.astimezone():%Y-%m-%d %H:%M}",
         "metadata": lambda record: shown(
             " ".join(f"{key}={value}" for key, value in record.metadata.items())
         ),
     }
-    if not any(record.n_parts for record in records):
-        del columns["parts"]
+    for name in ("parts", "metadata"):
+        if not any(map(columns[name], records)):
+            del columns[name]
     table = Table(*columns, box=None)
     for record in records:
         table.add_row(*(cell(record) for cell in columns.values()))

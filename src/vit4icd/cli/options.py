@@ -161,7 +161,10 @@ def require_there(paths: Iterable[Path]) -> None:
     """
     for path in paths:
         if not path.exists() and not path.is_symlink():
-            raise DataError(f"there is no file or folder {shown(str(path))}; look at its spelling")
+            advice = "look at its spelling"
+            if "\n" in str(path):
+                advice = "a list of paths ends each by a NUL byte, as find -print0 does"
+            raise DataError(f"there is no file or folder {shown(str(path))}; {advice}")
 
 
 def pictures_in(paths: Sequence[Path]) -> "Pictures":

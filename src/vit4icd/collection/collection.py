@@ -371,6 +371,8 @@ def _is_one_each(metadata: Mapping[str, str] | Sequence[Mapping[str, str]] | Non
 
 def _uri(uri: str | Path) -> str:
     text = str(uri)
+    if not text:
+        raise ConfigError("the name of a collection is empty; name a folder, or an address")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
