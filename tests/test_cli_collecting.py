@@ -69,6 +69,17 @@ def test_adds_lists_and_removes(
     assert records[0]["metadata"] == {"owner": "me", "year": "2024"}
 
 
+def test_names_the_columns_of_an_empty_list(stored: Path, tmp_path: Path) -> None:
+    for name in ("all.csv", "all.parquet", "none.csv", "none.parquet"):
+        after = "999" if name.startswith("none") else ""
+        assert _run("index", "list", stored, "--after", after, "-o", tmp_path / name) == 0
+    lines = [(tmp_path / name).read_text().splitlines() for name in ("all.csv", "none.csv")]
+    assert lines[1] == lines[0][:1]
+    tables = [pq.read_table(tmp_path / name) for name in ("all.parquet", "none.parquet")]
+    assert tables[0].column_names == tables[1].column_names
+    assert [len(table) for table in tables] == [20, 0]
+
+
 def test_lists_in_local_time(stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     added = Collection.open(stored).list(limit=1)[0].added
     monkeypatch.setenv("TZ", "XXX-9")  # nine hours ahead of UTC

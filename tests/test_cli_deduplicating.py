@@ -69,8 +69,8 @@ def test_prints_groups_and_writes_a_report(
 def test_prints_for_programs(photos: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     spare = os.fsencode("photos/") + b"small-\xe9.jpg"
 
-    def printed(format_: str) -> bytes:
-        assert _run("dedup", photos, "--format", format_, "--quiet") == 0
+    def printed(format_: str, *options: object) -> bytes:
+        assert _run("dedup", photos, "--format", format_, "--quiet", *options) == 0
         out, err = capfdbinary.readouterr()
         assert err == b""
         return out
@@ -87,6 +87,8 @@ def test_prints_for_programs(photos: Path, capfdbinary: pytest.CaptureFixture[by
     assert [row["verdict"] for row in rows] == ["", "copy"]
     table = pq.read_table(io.BytesIO(printed("parquet")))
     assert table.column("keep").to_pylist() == [True, False]
+    none = printed("csv", "--threshold", 1.5).decode().splitlines()
+    assert none == [",".join(name for name in table.column_names if name != "path_base64")]
 
 
 def test_ends_as_asked(photos: Path) -> None:

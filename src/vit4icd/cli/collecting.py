@@ -132,6 +132,7 @@ def index_list(
     """
     from vit4icd.collection import write_fields
     from vit4icd.collection.formats import write_parts
+    from vit4icd.collection.records import RECORD_FIELDS
 
     require_outputs(out)
     require_counts(limit=limit)
@@ -144,7 +145,7 @@ def index_list(
         rows = (record.to_json() for record in records)
         if wanted in ("csv", "parquet"):
             rows = ({**row, "metadata": json.dumps(row["metadata"])} for row in rows)
-        write_fields(rows, wanted, out)
+        write_fields(rows, wanted, out, columns=RECORD_FIELDS)
         return 0
     print_table(_table(list(records)), out)
     return 0

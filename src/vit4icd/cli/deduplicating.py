@@ -30,6 +30,10 @@ __all__ = ["dedup", "leaks"]
 
 _SKIPPED, _MATCHED = 3, 11
 _TOLD = 10  # files left where they are that are named on stderr
+_COLUMNS = [
+    "group", "keep", "path", "bytes", "width", "height", "taken", "sha256", "verdict", "score",
+    "probability", "reason", "caution",
+]  # fmt: skip
 _DONE = {"move": "moved", "trash": "sent to the trash", "hardlink": "replaced by links"}
 
 Inputs = Annotated[
@@ -269,7 +273,7 @@ def _print_groups(found: "Duplicates", format_: GroupFormat) -> None:
         from vit4icd.collection import write_fields
 
         rows = _groups(found) if format_ == "jsonl" else _members(found)
-        write_fields(rows, format_, None)
+        write_fields(rows, format_, None, columns=_COLUMNS)
 
 
 def _draw_groups(found: "Duplicates") -> None:

@@ -70,12 +70,19 @@ def match_fields(match: Match) -> dict[str, Any]:
     return {name: row.get(name) for name in _TYPES} | names
 
 
-def write_fields(rows: Iterable[Fields], file_format: FileFormat, out: Path | None) -> None:
+def write_fields(
+    rows: Iterable[Fields],
+    file_format: FileFormat,
+    out: Path | None,
+    *,
+    columns: Sequence[str] = tuple(_TYPES),
+) -> None:
     """Write rows of JSON values to a file, whole or not at all, or else to stdout.
 
-    Lines of JSON go to stdout as they come.
+    Lines of JSON go to stdout as they come. ``columns`` are those of a table without a row; unless
+    given, a match's.
     """
-    write_parts(_encoded(rows, file_format), out)
+    write_parts(_encoded(rows, file_format, columns), out)
 
 
 def write_parts(parts: Iterable[bytes], out: Path | None) -> None:
@@ -89,7 +96,9 @@ def write_parts(parts: Iterable[bytes], out: Path | None) -> None:
         file.writelines(parts)
 
 
-def _encoded(rows: Iterable[Fields], file_format: FileFormat) -> Iterator[bytes]:
+def _encoded(
+    rows: Iterable[Fields], file_format: FileFormat, columns: Sequence[str]
+) -> Iterator[bytes]:
     if file_format == "jsonl":
         for row in rows:
             yield (json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "surrogateescape")
@@ -97,24 +106,28 @@ def _encoded(rows: Iterable[Fields], file_format: FileFormat) -> Iterator[bytes]
         text = json.dumps(list(rows), ensure_ascii=False, indent=2) + "\n"
         yield text.encode("utf-8", "surrogateescape")
     elif file_format == "csv":
-        yield _csv(list(rows)).encode("utf-8", "surrogateescape")
+        yield _csv(list(rows), columns).encode("utf-8", "surrogateescape")
     else:
         sink = io.BytesIO()
-        pq.write_table(_table(list(rows)), sink)
+        pq.write_table(_table(list(rows), columns), sink)
         yield sink.getvalue()
 
 
-def _csv(rows: Sequence[Fields]) -> str:
+def _csv(rows: Sequence[Fields], columns: Sequence[str]) -> str:
     text = io.StringIO(newline="")
-    columns = list(dict.fromkeys(name for row in rows for name in row)) or list(_TYPES)
+    columns = _columns(rows) or columns
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
 
 
-def _table(rows: Sequence[Fields]) -> pa.Table:
-    columns = list(dict.fromkeys(name for row in rows for name in row)) or list(_TYPES)
+def _table(rows: Sequence[Fields], columns: Sequence[str] = tuple(_TYPES)) -> pa.Table:
+    columns = _columns(rows) or columns
     return pa.table(
         {name: pa.array([row.get(name) for row in rows], _TYPES.get(name)) for name in columns}
     )
+
+
+def _columns(rows: Sequence[Fields]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in row))

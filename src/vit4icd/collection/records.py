@@ -16,6 +16,7 @@ from vit4icd.storage import name_fields
 
 __all__ = [
     "RECORD_COLUMNS",
+    "RECORD_FIELDS",
     "SEAL_ID",
     "Record",
     "as_written",
@@ -34,6 +35,9 @@ RECORD_COLUMNS = [
     "id", "sha256", "stamp", "source", "width", "height", "metadata", "added", "record_check",
     "part_numbers",
 ]  # fmt: skip
+
+RECORD_FIELDS = ["id", "source", "sha256", "width", "height", "parts", "metadata", "added"]
+"""What :meth:`Record.to_json` names."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
