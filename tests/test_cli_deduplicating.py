@@ -112,6 +112,8 @@ def test_says_what_is_wrong(photos: Path, capsys: pytest.CaptureFixture[str]) ->
         ),
         (("dedup", photos, "--action", "move", "--to", photos / "cat.jpg"), "name a folder", 1),
         (("dedup", "--from-file0", "gone"), "gone cannot be read", 2),
+        (("dedup", photos, "--out", "x.csv"), "not x.csv; for a list: --format csv > x.csv", 2),
+        (("leaks", photos, photos, "--out", "a.JSON"), "--format json > a.JSON", 2),
         (("leaks", photos, "gone"), "no file or folder gone", 1),
     ):
         assert _run(*words) == code

@@ -14,6 +14,7 @@ from tyro.conf import Positional
 from vit4icd.cli.arguments import Flag, Format, MaybeCount, MaybePath
 from vit4icd.cli.options import (
     Device,
+    format_of,
     most_pixels,
     open_describer,
     paths_of,
@@ -22,6 +23,7 @@ from vit4icd.cli.options import (
     settled,
 )
 from vit4icd.cli.terminal import Advance, bar, print_table, say, shown
+from vit4icd.errors import ConfigError
 
 if TYPE_CHECKING:
     from vit4icd.dedup import Deed, Duplicates, Leaks, Member
@@ -91,7 +93,7 @@ def dedup(
         strict: End with exit code 3 when a file was skipped, or left where it was.
         quiet: No progress and no remarks.
     """
-    require_outputs(folder=out)
+    _require_folder(out)
     require_outputs(folder=to)
     options, most = settled(model, device, threads, threshold), most_pixels(max_pixels)
     from vit4icd.dedup import find_duplicates, groups_page, require_target, shown_bytes
@@ -170,7 +172,7 @@ def leaks(
         strict: End with exit code 3 when a file was skipped.
         quiet: No progress and no remarks.
     """
-    require_outputs(folder=out)
+    _require_folder(out)
     options, most = settled(model, device, threads, threshold), most_pixels(max_pixels)
     require_there([train, test])
     from vit4icd.dedup import find_leaks, leaks_page
@@ -205,6 +207,17 @@ def leaks(
     if fail_on_match and found.matches:
         return _MATCHED
     return _SKIPPED if strict and found.skipped else 0
+
+
+def _require_folder(out: Path) -> None:
+    """Refuse, before any work, what is no folder, or to be one and is named as a list is."""
+    require_outputs(folder=out)
+    format_ = format_of(out)
+    if format_ != "table" and not out.is_dir():
+        name = shown(str(out))
+        raise ConfigError(
+            f"--out is the folder of a report, not {name}; for a list: --format {format_} > {name}"
+        )
 
 
 def _told(advance: Advance) -> Callable[[str, int, int, int], None]:
