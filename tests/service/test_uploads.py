@@ -116,6 +116,16 @@ def test_refuses_other_kinds_of_bodies(client: TestClient) -> None:
         assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_format")
 
 
+def test_says_how_a_picture_is_sent_that_came_as_a_form(
+    client: TestClient, pictures: list[Path]
+) -> None:
+    form = {"Content-Type": "application/x-www-form-urlencoded"}  # as curl --data-binary says
+    for data in (pictures[0].read_bytes(), b"\xff\xd8\xff" + b"x=1&" * 100_000):
+        answer = client.post("/v1/collections/mine/search", content=data, headers=form)
+        assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_format")
+        assert "-F image=@FILE" in answer.json()["detail"]
+
+
 def test_gives_slow_uploads_up() -> None:
     uploads = Uploads(Limits(max_seconds=0.2))
     request, _ = _request(_pieces(*[b"x"] * 1_000), "image/jpeg", delay_s=0.05)

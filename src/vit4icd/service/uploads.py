@@ -154,7 +154,7 @@ class Uploads:
     async def _read(self, request: Request, lease: "_Lease", n_pictures: int) -> Upload:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         most = n_pictures * self.limits.max_bytes + _OVERHEAD
-        stream = _bounded(request, lease, most)
+        stream = _bounded(request.stream(), lease, most)
         if kind == "multipart/form-data":
             return await self._parsed(request, stream, n_pictures)
         if kind == "application/x-www-form-urlencoded":
@@ -189,7 +189,7 @@ class Uploads:
                 file.close()
 
     async def _parsed_fields(self, request: Request, lease: "_Lease") -> Upload:
-        stream = _bounded(request, lease, _PART_BYTES)
+        stream = _bounded(_textual(request.stream()), lease, _PART_BYTES)
         try:
             form = await FormParser(request.headers, stream).parse()
         except ValueError as error:
@@ -245,10 +245,24 @@ class _Lease:
         self.n_bytes = 0
 
 
-async def _bounded(request: Request, lease: _Lease, most: int) -> AsyncGenerator[bytes, None]:
+async def _textual(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield the pieces of a form without parts; a picture is none, whatever its type is called."""
+    async for piece in stream:
+        if not piece.isascii():
+            raise Problem(
+                "unsupported_format",
+                "the body is no form; with curl: -F image=@FILE, or --data-binary @FILE with "
+                "-H 'Content-Type: image/jpeg'",
+            )
+        yield piece
+
+
+async def _bounded(
+    stream: AsyncIterator[bytes], lease: _Lease, most: int
+) -> AsyncGenerator[bytes, None]:
     """Yield the body's pieces; what is announced is not trusted, what comes is counted."""
     n_bytes = 0
-    async for piece in request.stream():
+    async for piece in stream:
         n_bytes += len(piece)
         _require_bytes(n_bytes, most)
         lease.take(len(piece))
