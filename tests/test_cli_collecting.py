@@ -61,6 +61,8 @@ def test_adds_lists_and_removes(
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["id", "005.jpg", "006.jpg"]
     assert "owner=me year=2024" in lines[1]
+    assert _run("index", "list", stored, "--after", "020.jpg") == 0
+    assert capsys.readouterr() == ("", f"{stored} holds no picture after 020.jpg\n")
     assert _run("index", "remove", stored, "004.jpg", "nowhere.jpg") == 0
     assert "1 removed; 1 were not there" in capsys.readouterr().err
     assert _run("index", "list", stored, "--format", "jsonl") == 0
@@ -180,7 +182,8 @@ def test_lists_what_it_left_out(
     (pictures / "004.jpg").write_bytes(b"")
     words = ("index", "add", tmp_path / "new", pictures, "--model", model)
     assert _run(*words) == 0
-    assert "1 left out, see" in capsys.readouterr().err
+    said = f"new.skipped.jsonl; such as {pictures / '004.jpg'}: the file has no bytes\n"
+    assert capsys.readouterr().err.endswith(f"1 left out; see {tmp_path}/{said}")
     (line,) = (tmp_path / "new.skipped.jsonl").read_text().splitlines()
     assert json.loads(line)["reason"] == "empty"
     assert _run(*words, "--strict", "--skipped", tmp_path / "other.jsonl") == 3

@@ -69,8 +69,6 @@ def index_add(
     """
     require_outputs(skipped)
     options, most = settled(model, device, threads), most_pixels(max_pixels)
-    from vit4icd.stream import write_skipped
-
     given, paths = _metadata(metadata), paths_of(images, from_file0)
     _require_place(collection)
     pictures = pictures_in(paths)
@@ -100,13 +98,7 @@ def index_add(
         f"{rate}; {collection} holds {_held(opened)}",
     )
     _tell_same_bytes(summary, quiet)
-    is_named = skipped is not None
-    if skipped is None and "://" not in collection:
-        skipped = Path(f"{collection.rstrip('/')}.skipped.jsonl")
-    if skipped is not None:
-        write_skipped(skipped, summary.skipped, keep_empty=is_named)
-    if summary.skipped:
-        say(quiet, f"{len(summary.skipped)} left out" + (f", see {skipped}" if skipped else ""))
+    _list_skipped(summary, collection, skipped, quiet)
     if strict and summary.skipped:
         return 3
     return 1 if len(summary.skipped) == summary.n_images else 0
@@ -129,6 +121,23 @@ def _tell_same_bytes(summary: "AddSummary", quiet: bool) -> None:
             f"held already, byte for byte, under other ids: {len(summary.same_bytes)} of them, "
             f"such as {shown(id_)} = {shown(other)}",
         )
+
+
+def _list_skipped(
+    summary: "AddSummary", collection: str, skipped: Path | None, quiet: bool
+) -> None:
+    """List what was left out, and say of the first why."""
+    from vit4icd.stream import write_skipped
+
+    is_named = skipped is not None
+    if skipped is None and "://" not in collection:
+        skipped = Path(f"{collection.rstrip('/')}.skipped.jsonl")
+    if skipped is not None:
+        write_skipped(skipped, summary.skipped, keep_empty=is_named)
+    for first in summary.skipped[:1]:
+        see = f"; see {skipped}" if skipped else ""
+        said = f"{shown(first.name)}: {first.message}"
+        say(quiet, f"{len(summary.skipped)} left out{see}; such as {said}")
 
 
 def _held(collection: "Collection") -> str:

@@ -147,7 +147,10 @@ def index_list(
             rows = ({**row, "metadata": json.dumps(row["metadata"])} for row in rows)
         write_fields(rows, wanted, out, columns=RECORD_FIELDS)
         return 0
-    print_table(_table(list(records)), out)
+    listed = list(records)
+    if not listed:
+        say(False, f"{collection} holds no picture" + (f" after {shown(after)}" if after else ""))
+    print_table(_table(listed), out)
     return 0
 
 
