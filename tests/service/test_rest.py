@@ -56,6 +56,25 @@ def test_says_how_much_of_each_picture_the_other_covers(serving: Serving, tmp_pa
         assert float(pair["query_overlap_percent"]) > 95
 
 
+def test_takes_options_in_the_address_or_as_fields(
+    filled: TestClient, pictures: list[Path]
+) -> None:
+    image = {"image": ("q", pictures[0].read_bytes())}
+
+    def found(address: dict[str, str], fields: dict[str, str]) -> list[dict[str, str]]:
+        answer = filled.post("/rest/search/", files=image, params=address, data=fields)
+        rows: list[dict[str, str]] = answer.json()["result"]
+        return rows
+
+    assert filled.post("/rest/add/", files=image, data={"filepath": "again"}).status_code == 200
+    rows = found({}, {"offset": "0", "check_horizontal_flip": "False"})  # it does not know offset
+    assert [row["filepath"] for row in rows] == ["000.jpg", "again"]
+    for more in ({"limit": "1"}, {"min_score": "100", "check_horizontal_flip": "true"}):
+        assert found(more, {}) == found({}, more)
+    assert len(found({}, {"limit": "1"})) == 1
+    assert filled.post("/rest/search/", files=image, data={"min_score": "101"}).status_code == 400
+
+
 def test_fetches_no_address(client: TestClient) -> None:
     for path, name in (("/rest/add/", "url"), ("/rest/search/", "url"), ("/rest/compare/", "url1")):
         answer = client.post(

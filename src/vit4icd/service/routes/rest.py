@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
 
 from vit4icd.errors import Vit4icdError
 from vit4icd.service.access import admin, reader
@@ -19,7 +20,7 @@ from vit4icd.service.library import Adding, New, Searching, sha256_of_bytes
 from vit4icd.service.library import Query as Asked
 from vit4icd.service.problems import Problem, problem_of
 from vit4icd.service.routes.images import remove
-from vit4icd.service.routes.shared import Held, body_of, require_id
+from vit4icd.service.routes.shared import Held, body_of, options_of, require_id
 from vit4icd.service.state import State
 from vit4icd.service.uploads import Upload
 from vit4icd.storage import name_fields
@@ -63,25 +64,31 @@ async def rest_add(request: Request, held: Held) -> JSONResponse:
     return await _answer("add", work)
 
 
-@router.post("/search/", dependencies=reads, openapi_extra={**body_of(_ONE, is_lenient=True)})
+class RestSearchOptions(BaseModel):
+    """How a picture is searched; clients of MatchEngine send fields."""
+
+    min_score: float = Field(default=0.0, ge=0, le=100)
+    limit: int = Field(default=10, ge=1, le=100)
+    check_horizontal_flip: bool = False
+
+
+@router.post(
+    "/search/", dependencies=reads,
+    openapi_extra={**body_of(_ONE, options=RestSearchOptions, is_lenient=True)},
+)  # fmt: skip
 @router.post("/search", dependencies=reads, include_in_schema=False)
 async def rest_search(
-    request: Request,
-    held: Held,
-    min_score: Annotated[float, Query(ge=0, le=100)] = 0.0,
-    limit: Annotated[int, Query(ge=1, le=100)] = 10,
-    check_horizontal_flip: bool = False,
+    request: Request, held: Held, asked: Annotated[RestSearchOptions, Query()]
 ) -> JSONResponse:
     """Search image; matches are proven where they can be, and have overlaps then."""
 
     async def work() -> list[Any]:
-        shelf = held.library.first
-        searching = Searching(
-            shelf=shelf, k=limit, verify=True, flip=check_horizontal_flip,
-            max_pixels=held.config.limits.max_pixels,
-        )  # fmt: skip
         async with held.uploads.receive(request, urls=_ONE) as upload:
-            picture = upload.only()
+            picture, options = upload.only(), options_of(asked, upload)
+            searching = Searching(
+                shelf=held.library.first, k=options.limit, verify=True,
+                flip=options.check_horizontal_flip, max_pixels=held.config.limits.max_pixels,
+            )  # fmt: skip
             query = Asked(picture.name or "query", picture.data)
             wide = await asyncio.to_thread(held.sifting.widened, searching, query)
             found = await held.do(wide, query)
@@ -89,7 +96,7 @@ async def rest_search(
                 held.sifting.answer, searching, query, found, review=True
             )
         rows = [_row(match) for match in answer.matches]
-        return [row for row in rows if float(row["score"]) >= min_score]
+        return [row for row in rows if float(row["score"]) >= options.min_score]
 
     return await _answer("search", work)
 
