@@ -160,13 +160,14 @@ class Collection:
     ) -> AddSummary:
         """Add pictures: paths (of folders and tar shards too), bytes, Pillow's pictures or arrays.
 
-        Pictures are stored every few seconds; those that ``progress`` reports as stored survive a
-        kill, and the same call goes on where it was stopped. Unreadable pictures, and those too
-        plain to judge, are left out and listed in the summary. ``metadata`` is one mapping for all
-        or one for each; without it, what is stored stays. Local features, which a proof needs, are
-        some 16 kB a picture. With ``regions``, nine parts of each picture are described beside it,
-        so that a query that shows only a part of it is found; a picture that has parts is never
-        left without, even where it is added again without ``regions``.
+        Folders and shards that ``Pictures`` has looked up are not looked up again. Pictures are
+        stored every few seconds; those that ``progress`` reports as stored survive a kill, and the
+        same call goes on where it was stopped. Unreadable pictures, and those too plain to judge,
+        are left out and listed in the summary. ``metadata`` is one mapping for all or one for each;
+        without it, what is stored stays. Local features, which a proof needs, are some 16 kB a
+        picture. With ``regions``, nine parts of each picture are described beside it, so that a
+        query that shows only a part of it is found; a picture that has parts is never left without,
+        even where it is added again without ``regions``.
 
         Raises:
             DataError: a path that does not exist, or an empty id.
