@@ -152,6 +152,27 @@ def test_keeps_parts_and_features_that_another_writer_stored_meanwhile(
     assert collection.verify().problems == ()
 
 
+def test_keeps_parts_that_another_writer_stores_in_the_middle_of_a_commit(
+    describer: OnnxDescriber, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = Collection.create(tmp_path / "collection", describer=describer)
+    other = Collection.open(collection.uri, describer=describer)
+    look, looks = writing.Writer._with_kept, list[int]()
+
+    def looked(self: writing.Writer, *given: Any) -> Any:
+        looked_up = look(self, *given)
+        looks.append(len(looked_up))
+        if len(looks) == 1:
+            other.add(pictures, id_from="name", regions=True)  # which looks, too
+        return looked_up
+
+    monkeypatch.setattr(writing.Writer, "_with_kept", looked)
+    collection.add(pictures, id_from="name")
+    assert len(looks) == 3
+    assert {record.n_parts for record in collection.list()} == {9}
+    assert collection.verify().problems == ()
+
+
 def test_takes_pictures_from_memory_only_as_large_as_it_is_told(
     tmp_path: Path, describer: OnnxDescriber
 ) -> None:

@@ -21,8 +21,8 @@ from vit4icd.collection.descriptors import (
 from vit4icd.collection.failures import explained
 from vit4icd.collection.rows import Seal, places_in, seal_of
 from vit4icd.collection.sketches import SketchIndex
-from vit4icd.collection.sums import damaged
-from vit4icd.collection.table import Table, paths_of
+from vit4icd.collection.sums import damaged, paths_of
+from vit4icd.collection.table import Table
 from vit4icd.errors import FormatError
 
 __all__ = ["Block", "Descriptors", "File", "Kind", "files_of", "read_blocks"]

@@ -13,7 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["SUMMED", "damaged", "forget_gone", "keep"]
+import lance
+
+__all__ = ["SUMMED", "damaged", "forget_gone", "keep", "paths_of"]
 
 SUMMED = ("data", "_deletions")
 """The folders whose files have checksums; a file's name is never given twice."""
@@ -56,6 +58,13 @@ def forget_gone(table: Path) -> None:
     for name, sum_ in _kept(table):
         if name not in there:
             (table / _FOLDER / f"{name}.{sum_}").unlink(missing_ok=True)
+
+
+def paths_of(uri: str, fragment: lance.LanceFragment) -> list[Path]:
+    """Return the files that a part of a table on this machine is in."""
+    files = [Path(uri, "data", file.path) for file in fragment.metadata.files]
+    deleted = fragment.deletion_file()
+    return files if deleted is None else [*files, Path(uri, deleted)]
 
 
 def _kept(table: Path) -> Iterator[tuple[str, str]]:

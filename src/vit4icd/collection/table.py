@@ -21,10 +21,10 @@ from vit4icd.collection.disk import flushing
 from vit4icd.collection.failures import HINT, explained
 from vit4icd.collection.records import RECORD_COLUMNS, SEAL_ID, Record, encode
 from vit4icd.collection.rows import Seal, restamped, schema_of, seal_in, seal_of, sealed
-from vit4icd.collection.sums import damaged, forget_gone
+from vit4icd.collection.sums import damaged, forget_gone, paths_of
 from vit4icd.errors import ConfigError, DataError, FormatError, StoreError
 
-__all__ = ["FORMAT_VERSION", "KEPT_FOR", "Snapshot", "Table", "paths_of"]
+__all__ = ["FORMAT_VERSION", "KEPT_FOR", "Snapshot", "Table"]
 
 FORMAT_VERSION = 2
 """Of the table's columns; a newer one is refused. The first had none for parts of pictures."""
@@ -143,9 +143,19 @@ class Table:
         """Return those of the columns that there are in a table of this format."""
         return [name for name in columns if name in self.schema.names]
 
-    def find(self, ids: Sequence[bytes], columns: Sequence[str]) -> pa.Table:
-        """Return the rows of these ids, in any order; ids that are not there are left out."""
-        return self._read(self.latest(), columns, filter=pc.field("id").isin(list(ids)))
+    def find(
+        self,
+        ids: Sequence[bytes],
+        columns: Sequence[str],
+        *,
+        contents: Sequence[bytes] = (),
+        data: lance.LanceDataset | None = None,
+    ) -> pa.Table:
+        """Return the rows of a version that have one of these ids, or contents, in any order."""
+        wanted = pc.field("id").isin(list(ids))
+        if contents:
+            wanted |= pc.field("sha256").isin(list(contents))
+        return self._read(self.latest() if data is None else data, columns, filter=wanted)
 
     def take(
         self,
@@ -175,13 +185,21 @@ class Table:
             order_by=["id"],
         )  # fmt: skip
 
-    def upsert(self, rows: pa.Table) -> None:
-        """Add rows, in place of those that have their ids; when it returns, they are stored."""
-        ids, added = rows["id"].to_pylist(), seal_of(rows)
+    def upsert(
+        self,
+        rows: pa.Table,
+        *,
+        beside: Callable[[lance.LanceDataset, pa.Table], pa.Table] = lambda data, rows: rows,
+    ) -> None:
+        """Add rows, in place of those that have their ids; when it returns, they are stored.
+
+        What is added may depend on the version that is added to: ``beside`` returns it.
+        """
+        ids = rows["id"].to_pylist()
 
         def commit(data: lance.LanceDataset) -> int:
-            replaced = self._seal_of(data, ids)
-            self._merge(data, rows, self.seal(data).plus(replaced, -1).plus(added))
+            added, replaced = beside(data, rows), self._seal_of(data, ids)
+            self._merge(data, added, self.seal(data).plus(replaced, -1).plus(seal_of(added)))
             return len(rows)
 
         self._committed(commit)
@@ -349,13 +367,6 @@ class Table:
             if "://" not in self.uri:
                 forget_gone(Path(self.uri))
         return int(cleaned.bytes_removed)
-
-
-def paths_of(uri: str, fragment: lance.LanceFragment) -> list[Path]:
-    """Return the files that a part of a table on this machine is in."""
-    files = [Path(uri, "data", file.path) for file in fragment.metadata.files]
-    deleted = fragment.deletion_file()
-    return files if deleted is None else [*files, Path(uri, deleted)]
 
 
 def _is_conflict(error: StoreError) -> bool:

@@ -3,12 +3,11 @@
 import time
 from contextlib import suppress
 
+import lance
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from vit4icd.collection.blocks import files_of
 from vit4icd.collection.descriptors import ids_having
-from vit4icd.collection.failures import explained
 from vit4icd.collection.records import Record, decode, encode
 from vit4icd.collection.rows import Row, keeping, to_table
 from vit4icd.collection.table import Table
@@ -29,6 +28,7 @@ class Writer:
         self._touched: list[Record] = []
         self._taken: set[str] = set()
         self._stored: dict[str, str | None] = {}
+        self._holders: dict[str, str | None] = {}  # of the rows that wait
         self._began, self._n_commits = time.monotonic(), 0
 
     def add(self, row: Row) -> bool:
@@ -52,9 +52,9 @@ class Writer:
     def flush(self) -> None:
         """Commit what waits."""
         if self._rows:
-            rows, held = to_table(list(self._rows.values()), self._table.schema), self._held()
-            self._table.upsert(self._with_kept(rows, held))
-            self._stored |= self._same_bytes(held)
+            rows = to_table(list(self._rows.values()), self._table.schema)
+            self._table.upsert(rows, beside=self._with_kept)
+            self._stored |= self._holders
             self._rows.clear()
             self._count()
         if self._touched:
@@ -73,14 +73,23 @@ class Writer:
         if len(files_of(self._table)) > 2 * _COMPACT_EVERY:
             self._compact()
 
-    def _held(self) -> pa.Table:
-        """Return what the table holds now under the ids that wait, or of their content."""
-        ids = pc.field("id").isin([*map(encode, self._rows)])
-        contents = pc.field("sha256").isin([*map(_content, self._rows.values())])
-        columns = self._table.having(["id", "sha256", "features_check", "parts_check"])
-        data = self._table.latest()
-        with explained(self._table.uri, "read"):
-            return data.scanner(columns=columns, filter=ids | contents).to_table()
+    def _with_kept(self, data: lance.LanceDataset, rows: pa.Table) -> pa.Table:
+        """Return rows with the parts and local features that others have stored meanwhile.
+
+        Who else holds the same bytes is noted by the way.
+        """
+        contents = [*map(_content, self._rows.values())]
+        columns = ["id", "sha256", "features_check", "parts_check"]
+        held = self._table.find(rows["id"].to_pylist(), columns, contents=contents, data=data)
+        self._holders = self._same_bytes(held)
+        lacking = {id_ for id_, row in self._rows.items() if row.parts is None}
+        wanted = lacking & ids_having(held, "parts_check")
+        lacking = {id_ for id_, row in self._rows.items() if row.features is None}
+        wanted |= lacking & ids_having(held, "features_check")
+        if not wanted:
+            return rows
+        kept = self._table.find([*map(encode, wanted)], rows.column_names, data=data)
+        return keeping(rows, kept)
 
     def _same_bytes(self, held: pa.Table) -> dict[str, str | None]:
         """Return the ids that wait, and with each another id that has the same bytes, if any."""
@@ -89,19 +98,6 @@ class Writer:
         first = {content: id_ for content, id_ in holders if id_ not in self._rows}
         holder = {id_: first.setdefault(_content(row), id_) for id_, row in self._rows.items()}
         return {id_: None if other == id_ else other for id_, other in holder.items()}
-
-    def _with_kept(self, rows: pa.Table, held: pa.Table) -> pa.Table:
-        """Return rows with the parts and local features that others stored since it was looked.
-
-        What they store between this look and the commit may still be lost.
-        """
-        lacking = {id_ for id_, row in self._rows.items() if row.parts is None}
-        wanted = lacking & ids_having(held, "parts_check")
-        lacking = {id_ for id_, row in self._rows.items() if row.features is None}
-        wanted |= lacking & ids_having(held, "features_check")
-        if not wanted:
-            return rows
-        return keeping(rows, self._table.find([*map(encode, wanted)], rows.column_names))
 
     def _count(self) -> None:
         self._n_commits += 1
