@@ -384,7 +384,11 @@ def test_acknowledges_only_what_is_stored(
     assert (told[-1].n_done, told[-1].n_images) == (20, 20)
 
 
-def test_stores_what_is_done_when_it_is_stopped(collection: Collection, pictures: Path) -> None:
+def test_stores_what_is_done_when_it_is_stopped(
+    collection: Collection, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing_room, "_COMMIT_S", 1_000)  # however slow the machine is
+
     def stop(report: AddProgress) -> None:
         if not report.stored:
             raise KeyboardInterrupt
