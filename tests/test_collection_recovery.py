@@ -193,6 +193,54 @@ def test_says_first_and_does_it_when_told_to(
     assert "is whole: version 4, 8 pictures" in told[2]
 
 
+def test_notices_that_the_newest_version_is_lost(
+    place: Path, describer: OnnxDescriber, pictures: Path
+) -> None:
+    reader = Collection.open(place, describer=describer)
+    newest, older = sorted((place / "_versions").glob("*.manifest"))[:2]
+    kept = newest.read_bytes()
+    newest.write_bytes(older.read_bytes())
+    with pytest.raises(FormatError, match="version 3 of .* is lost.*vit4icd index recover"):
+        Collection.open(place)
+    assert [*newest_whole(place).cut] == [3]
+    newest.unlink()
+    with pytest.raises(FormatError, match="version 3 of .* is lost"):
+        reader.add(pictures, id_from="name")  # under a number that others know for another version
+    assert newest_whole(place).cut == {3: "it is lost"}
+    newest.write_bytes(kept)
+    assert not newest_whole(place).is_needed
+    newest.unlink()
+    saved = drop_damaged(place)
+    assert (saved.version, saved.n_images, saved.cut) == (4, 8, {3: "it is lost"})
+    assert reader.add(pictures, id_from="name").n_added == 12
+
+
+def test_restores_no_damaged_snapshot(
+    place: Path, describer: OnnxDescriber, capsys: pytest.CaptureFixture[str]
+) -> None:
+    collection = Collection.open(place, describer=describer)
+    collection.snapshot("all")
+    collection.remove(["003.jpg"])
+    path = _file_of(place, 1)
+    path.write_bytes(b"")
+    drop_damaged(place)
+    before = collection.info().version
+    with pytest.raises(FormatError, match=f"snapshot 'all' is damaged: .*{path.name}"):
+        collection.restore("all")
+    assert collection.info().version == before
+    (problem,) = collection.verify().problems
+    assert "snapshot 'all' is damaged" in problem
+    (place / "_refs" / "tags" / "all.json").write_bytes(b"garbage")
+    (problem,) = collection.verify().problems
+    assert "index recover" in problem
+    with pytest.raises(SystemExit, match="1"):
+        main(["index", "recover", str(place)])
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"to let go of those snapshots: vit4icd index recover {place} --to {before}" in told
+    assert go_back(place, before) == before + 1
+    assert collection.verify().problems == ()
+
+
 def test_says_what_it_dropped(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = _file_of(place, 0)
     path.write_bytes(path.read_bytes()[:-1])

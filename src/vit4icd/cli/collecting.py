@@ -246,6 +246,13 @@ def index_recover(
     if not found.is_needed:
         say(False, f"{collection} is whole: version {found.version}, {found.n_images} pictures")
         return 0
+    if not found.cut:
+        say(
+            False,
+            f"version {found.version} is whole, with {found.n_images} pictures; to let go of those "
+            f"snapshots: vit4icd index recover {collection} --to {found.version}",
+        )
+        return 1
     if len(found.cut) > 1:
         say(
             False,
@@ -265,6 +272,8 @@ def _drop_damaged(collection: str) -> int:
     from vit4icd.collection import drop_damaged
 
     saved = drop_damaged(collection)
+    for version, problem in saved.cut.items():
+        print(f"version {version}: {shown(problem)}; what it added or removed is lost")
     for name, problem in saved.dropped.items():
         print(f"file {name}: {shown(problem)}")
     again = "; add theirs again: index add skips those that are there" * bool(saved.n_lost)

@@ -2,20 +2,22 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 
-from vit4icd.collection.blocks import files_of
+from vit4icd.collection.blocks import files_of, read_blocks
 from vit4icd.collection.descriptors import Stored, sketches_in, vectors_in
+from vit4icd.collection.failures import without_hint
 from vit4icd.collection.features import features_in
 from vit4icd.collection.records import decode, records_in
 from vit4icd.collection.rows import Seal, seal_of
 from vit4icd.collection.sketches import sketches_of
-from vit4icd.collection.table import Table
+from vit4icd.collection.table import Snapshot, Table
 from vit4icd.errors import FormatError, Vit4icdError
 
-__all__ = ["Verification", "verify"]
+__all__ = ["Verification", "require_restorable", "verify"]
 
 _UNIT = 0.01  # by which the length of a stored descriptor may differ from 1
 _ROUNDED = 0.1  # share of a sketch that may differ, as another processor rounds otherwise
@@ -31,10 +33,10 @@ class Verification:
     """What is wrong, a sentence each; none where the collection is whole."""
 
 
-def verify(table: Table, *, features: bool = True) -> Verification:
+def verify(table: Table, *, thorough: bool = True) -> Verification:
     """Read every row: ids unique, descriptors of length 1, checksums right, none missing.
 
-    Local features, which cost only a proof, may be left out of it.
+    Snapshots and local features, which cost only a proof, are left out if it is not thorough.
 
     Raises:
         StoreError: the table cannot be opened at all.
@@ -46,12 +48,35 @@ def verify(table: Table, *, features: bool = True) -> Verification:
         try:
             for rows in file.rows():
                 problems.extend(_problems(rows, seen))
-                problems.extend(features_in(rows).unreadable if features else ())
+                problems.extend(features_in(rows).unreadable if thorough else ())
                 found = found.plus(seal_of(rows))
         except Vit4icdError as error:
             problems.append(f"file {file.name}: {error}")
     problems.extend(_complaint(lambda: _require_seal(found, table.seal())))
+    if thorough:
+        problems.extend(_lost_snapshots(table))
     return Verification(n_images=found.n_rows, n_files=len(files), problems=tuple(problems))
+
+
+def require_restorable(table: Table, snapshot: Snapshot) -> None:
+    """Read the sketches of all that a snapshot holds.
+
+    Raises:
+        FormatError: it cannot be read, or not all of it is there.
+    """
+    try:
+        read_blocks(Table(table.uri, version=snapshot.version), kind="sketches")
+    except Vit4icdError as error:
+        problem = without_hint(str(error))
+        raise FormatError(f"the snapshot {snapshot.name!r} is damaged: {problem}") from error
+
+
+def _lost_snapshots(table: Table) -> Iterator[str]:
+    try:
+        for snapshot in table.snapshots():
+            yield from _complaint(partial(require_restorable, table, snapshot))
+    except Vit4icdError as error:
+        yield f"snapshots: {error}"
 
 
 def _problems(rows: pa.Table, seen: set[bytes]) -> Iterator[str]:

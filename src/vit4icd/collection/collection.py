@@ -5,7 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from vit4icd.collection.adding import Adding, AddProgress, AddSummary
-from vit4icd.collection.checking import Verification, verify
+from vit4icd.collection.checking import Verification, require_restorable, verify
 from vit4icd.collection.identity import Info, identity_of, info_of, require_own
 from vit4icd.collection.memory import Memory
 from vit4icd.collection.pictures import IdFrom, Images, Pictures
@@ -350,7 +350,9 @@ class Collection:
 
         Raises:
             DataError: no such snapshot.
+            FormatError: it is damaged; then nothing is changed.
         """
+        require_restorable(self._table, self._table.named(name))
         return self._table.restore(name)
 
     def forget(self, name: str) -> None:

@@ -10,6 +10,7 @@ from vit4icd.collection.checking import verify
 from vit4icd.collection.failures import without_hint
 from vit4icd.collection.rows import Seal, seal_of
 from vit4icd.collection.table import Table
+from vit4icd.collection.versions import last_number, manifests
 from vit4icd.errors import ConfigError, DataError, StoreError, Vit4icdError
 from vit4icd.storage import flush
 
@@ -17,7 +18,6 @@ __all__ = ["Recovery", "Salvage", "drop_damaged", "go_back", "newest_whole"]
 
 _ASIDE = "_cut"  # folder within the collection for the manifests and tags that are taken out of it
 _TAGS = Path("_refs", "tags")
-_NEWEST = 2**64 - 1  # less the number of a version, this is the name of its manifest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +48,8 @@ class Salvage:
     """Pictures that were in those files."""
     dropped: Mapping[str, str]
     """The files by name, with what is wrong with each."""
+    cut: Mapping[int, str]
+    """Later versions that cannot be opened: what they added or removed is lost."""
 
 
 def newest_whole(uri: str | Path) -> Recovery:
@@ -100,7 +102,8 @@ def drop_damaged(uri: str | Path) -> Salvage:
         StoreError: there is no collection, or it cannot be written.
         DataError: no version can be opened.
     """
-    _gone_back(uri, _newest(uri, _opened, "can be opened; bring back a copy of it"))
+    opened = _newest(uri, _opened, "can be opened; bring back a copy of it")
+    _gone_back(uri, opened)
     table = Table(str(uri), checked=False)
     seal, n_rows, dropped = Seal(), 0, {}
     for file in files_of(table):
@@ -119,6 +122,7 @@ def drop_damaged(uri: str | Path) -> Salvage:
         n_images=seal.n_rows,
         n_lost=n_lost,
         dropped={file.name: problem for file, problem in dropped.items()},
+        cut=opened.cut,
     )
 
 
@@ -128,15 +132,16 @@ def _newest(
     """Return the newest version in which a look at its pictures finds nothing wrong."""
     if "://" in str(uri):
         raise ConfigError(f"{uri} is no folder on a disk; go back with: vit4icd index restore")
-    manifests = _manifests(Path(uri, "_versions"))
-    if not manifests:
+    there = manifests(Path(uri, "_versions"))
+    if not there:
         raise StoreError(f"there is no collection at {uri}")
-    cut: dict[int, str] = {}
-    for version in sorted(manifests, reverse=True):
+    last = last_number(Path(uri))
+    cut = {last: "it is lost"} if last > max(there) else {}
+    for version in sorted(there, reverse=True):
         n_images, problem = look(str(uri), version)
         if problem is None:
-            there = manifests.keys() - cut.keys()
-            lost = tuple(name for name, at in _tagged(Path(uri, _TAGS)).items() if at not in there)
+            tags, left = _tagged(Path(uri, _TAGS)), there.keys() - cut.keys()
+            lost = tuple(name for name, at in tags.items() if at not in left)
             return Recovery(version=version, n_images=n_images, cut=cut, lost=lost)
         cut[version] = problem
     said = "; ".join(f"version {version}: {problem}" for version, problem in cut.items())
@@ -146,7 +151,7 @@ def _newest(
 def _checked(uri: str, version: int) -> tuple[int, str | None]:
     """Return how many pictures a version holds, and the first thing that is wrong with it."""
     try:
-        found = verify(Table(uri, version=version), features=False)
+        found = verify(Table(uri, version=version), thorough=False)
     except Vit4icdError as error:
         return 0, without_hint(str(error))
     problem = next(iter(found.problems), None)
@@ -183,23 +188,17 @@ def _gone_back(uri: str | Path, found: Recovery) -> int:
     if not found.is_needed:
         return found.version
     folder = Path(uri)
-    manifests, tags = _manifests(folder / "_versions"), folder / _TAGS
+    there, tags = manifests(folder / "_versions"), folder / _TAGS
     tagged = {at for at in _tagged(tags).values() if at is not None}
-    given = manifests.keys() | _manifests(folder / _ASIDE).keys() | tagged
+    given = there.keys() | found.cut.keys() | manifests(folder / _ASIDE).keys() | tagged
     _put_aside(
         folder,
         [
-            *(manifests[number] for number in found.cut),
+            *(there[number] for number in found.cut if number in there),
             *(tags / f"{name}.json" for name in found.lost),
         ],
     )
     return Table(str(uri), checked=False).go_back(found.version, above=max(given))
-
-
-def _manifests(folder: Path) -> dict[int, Path]:
-    """Return the file of each version by its number."""
-    paths = ((path.name.partition(".")[0], path) for path in folder.glob("*.manifest*"))
-    return {_NEWEST - int(stem): path for stem, path in paths if stem.isdigit()}
 
 
 def _tagged(folder: Path) -> dict[str, int | None]:

@@ -15,7 +15,10 @@ from typing import BinaryIO
 
 import lance
 
-__all__ = ["SUMMED", "damaged", "forget_gone", "keep", "paths_of"]
+from vit4icd.collection.failures import HINT
+from vit4icd.errors import FormatError
+
+__all__ = ["SUMMED", "damaged", "forget_gone", "keep", "paths_of", "whole_files"]
 
 SUMMED = ("data", "_deletions")
 """The folders whose files have checksums; a file's name is never given twice."""
@@ -50,6 +53,24 @@ def damaged(table: Path, files: Iterable[Path]) -> Iterator[Path]:
             start, _, expected = sums.get(path.name, "").partition("-")
             if expected and _sum_from(file, int(start, 16)) != expected:
                 yield path
+
+
+def whole_files(
+    uri: str, parts: Iterable[lance.LanceFragment], known: frozenset[Path]
+) -> frozenset[Path]:
+    """Return the files of a table's parts; those that are not known are compared first.
+
+    Raises:
+        FormatError: some are not what they were when they were written.
+    """
+    files = frozenset(path for part in parts for path in paths_of(uri, part))
+    wrong = [path.name for path in damaged(Path(uri), files - known)]
+    if wrong:
+        raise FormatError(
+            f"the collection {uri} is damaged, and not as it was written in: "
+            f"{', '.join(wrong)}{HINT} {uri}"
+        )
+    return files
 
 
 def forget_gone(table: Path) -> None:

@@ -21,7 +21,8 @@ from vit4icd.collection.disk import flushing
 from vit4icd.collection.failures import HINT, explained
 from vit4icd.collection.records import RECORD_COLUMNS, SEAL_ID, Record, encode
 from vit4icd.collection.rows import Seal, restamped, schema_of, seal_in, seal_of, sealed
-from vit4icd.collection.sums import damaged, forget_gone, paths_of
+from vit4icd.collection.sums import forget_gone, whole_files
+from vit4icd.collection.versions import last_number
 from vit4icd.errors import ConfigError, DataError, FormatError, StoreError
 
 __all__ = ["FORMAT_VERSION", "KEPT_FOR", "Snapshot", "Table"]
@@ -119,9 +120,15 @@ class Table:
             StoreError: it cannot be read.
             FormatError: a file is not what was written.
         """
+        is_checked = self._is_checked and "://" not in self.uri
+        last = last_number(Path(self.uri)) if is_checked and self._version is None else 0
         with explained(self.uri, "read"):
             data = lance.dataset(self.uri, version=self._version)
-            self._require_whole(data)
+            number, known = int(data.version), self._whole[1]
+            if number < last:
+                raise FormatError(f"version {last} of {self.uri} is lost{HINT} {self.uri}")
+            if is_checked and number != self._whole[0]:
+                self._whole = number, whole_files(self.uri, data.get_fragments(), known)
         return data
 
     @property
@@ -271,13 +278,13 @@ class Table:
 
     def forget(self, name: str) -> None:
         """Keep a snapshot no longer."""
-        self._snapshot(name)
+        self.named(name)
         with explained(self.uri, "written"):
             self.latest().tags.delete(name)
 
     def restore(self, name: str) -> int:
         """Make a snapshot the newest version, and return its new number."""
-        return self._renewed(self._snapshot(name).version)
+        return self._renewed(self.named(name).version)
 
     def go_back(self, version: int, *, above: int) -> int:
         """Make a version the newest, under a number above that one, and return the number."""
@@ -303,27 +310,17 @@ class Table:
             data.checkout_version(version).restore()  # type: ignore[no-untyped-call]
         return self.version
 
-    def _snapshot(self, name: str) -> Snapshot:
+    def named(self, name: str) -> Snapshot:
+        """Return a snapshot.
+
+        Raises:
+            DataError: there is none of this name.
+        """
         known = {snapshot.name: snapshot for snapshot in self.snapshots()}
         if name not in known:
             listed = ", ".join(known) or "none"
             raise DataError(f"{self.uri} has no snapshot {name!r}; it has: {listed}")
         return known[name]
-
-    def _require_whole(self, data: lance.LanceDataset) -> None:
-        """Compare the files of a version that were not compared before with their checksums."""
-        version, known = self._whole
-        if not self._is_checked or "://" in self.uri or data.version == version:
-            return
-        parts = data.get_fragments()
-        files = frozenset(path for part in parts for path in paths_of(self.uri, part))
-        wrong = [path.name for path in damaged(Path(self.uri), files - known)]
-        if wrong:
-            raise FormatError(
-                f"the collection {self.uri} is damaged, and not as it was written in: "
-                f"{', '.join(wrong)}{HINT} {self.uri}"
-            )
-        self._whole = int(data.version), files
 
     def _read(self, data: lance.LanceDataset, columns: Sequence[str], **options: Any) -> pa.Table:
         with explained(self.uri, "read"):

@@ -1,0 +1,26 @@
+"""The numbers of a table's versions, by the names of its files on this machine; it opens none."""
+
+import json
+from pathlib import Path
+
+__all__ = ["last_number", "manifests"]
+
+_LAST = Path("_versions", "latest_version_hint.json")
+_NEWEST = 2**64 - 1  # less the number of a version, this is the name of its manifest
+
+
+def manifests(folder: Path) -> dict[int, Path]:
+    """Return the manifest of each version in a folder, by its number."""
+    paths = ((path.name.partition(".")[0], path) for path in folder.glob("*.manifest*"))
+    return {_NEWEST - int(stem): path for stem, path in paths if stem.isdigit()}
+
+
+def last_number(table: Path) -> int:
+    """Return the number of the version that was committed last; 0 where nothing says it.
+
+    Its manifest may be lost; a newer version may have been committed, but not be noted yet.
+    """
+    try:
+        return int(json.loads((table / _LAST).read_bytes())["version"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return 0
