@@ -44,6 +44,21 @@ def stored(model: Path, pictures: Path, tmp_path: Path) -> Path:
     return tmp_path / "mine"
 
 
+def test_adds_to_a_collection_that_another_program_made_meanwhile(
+    model: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = Collection.create
+
+    def late(uri: Any, **options: Any) -> Collection:
+        create(uri, **options)
+        return create(uri, **options)
+
+    monkeypatch.setattr(Collection, "create", late)
+    place = tmp_path / "mine"
+    assert _run("index", "add", place, pictures, "--model", model) == 0
+    assert len(Collection.open(place)) == 20
+
+
 def _piped(*words: object, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     command = [sys.executable, "-m", "vit4icd", *map(os.fspath, map(str, words))]
     return subprocess.run(command, input=stdin, capture_output=True, env=os.environ | COLUMNS)

@@ -257,3 +257,18 @@ def _is_utf8(raw: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def test_writes_through_links_and_into_pipes(tmp_path: Path) -> None:
+    target, link, pipe = (tmp_path / name for name in ("target", "link", "pipe"))
+    target.write_text("old")
+    link.symlink_to("target")
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    for path in (link, pipe):
+        with atomic_path(path) as given:
+            given.write_bytes(b"new")
+    assert (link.is_symlink(), target.read_text()) == (True, "new")
+    assert (os.read(reader, 9), pipe.is_fifo()) == (b"new", True)
+    os.close(reader)
+    assert {path.name for path in tmp_path.iterdir()} == {"target", "link", "pipe"}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from vit4icd.cli.arguments import Format
 from vit4icd.cli.terminal import shown
-from vit4icd.errors import ConfigError, DataError
+from vit4icd.errors import ConfigError, DataError, StoreError
 from vit4icd.settings import effective
 
 if TYPE_CHECKING:
@@ -98,7 +98,11 @@ def open_collection(
 
     describer = None if options is None else open_describer(options)
     if make and not Collection.exists(collection):
-        return Collection.create(collection, describer=describer)
+        try:
+            return Collection.create(collection, describer=describer)
+        except (ConfigError, StoreError):
+            if not Collection.exists(collection):
+                raise  # else another process has made it meanwhile
     return Collection.open(collection, describer=describer)
 
 

@@ -11,6 +11,7 @@ from vit4icd.dedup.find import Progress
 from vit4icd.dedup.links import Finder
 from vit4icd.dedup.result import same_bytes
 from vit4icd.describer import OnnxDescriber
+from vit4icd.errors import DataError
 from vit4icd.images import MAX_PIXELS
 from vit4icd.matches import Match, rank_key
 from vit4icd.stream import Skipped
@@ -100,6 +101,8 @@ def find_leaks(
     n_found = len(training.files)
     if _is_nested(train, test):
         training = _without(training, testing)
+        if not training.files:
+            raise DataError("every training picture is a test picture, by its name: none is left")
     known, asked = training.by_content(), testing.by_content()
     contents = {name: [*asked.get(name, []), *known.get(name, [])] for name in (*known, *asked)}
     descriptors, unreadable = cache.descriptors(

@@ -20,8 +20,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     The content is flushed to the disk first. When the block raises, the temporary file goes and
     what was at ``path`` stays. Each call has a path of its own, so that several may write one file
-    at once; the last one's stays.
+    at once; the last one's stays. A link's target is written, and a device or pipe, which nothing
+    can take the place of, is given as it is.
     """
+    path = path.resolve() if path.is_symlink() else path
+    if path.exists() and not path.is_file():
+        yield path
+        return
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
