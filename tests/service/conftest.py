@@ -1,10 +1,11 @@
 """A service over a real collection and a tiny model, asked without a network."""
 
 import dataclasses
+import http.client
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,12 @@ def until(is_so: Callable[[], bool], *, seconds: float = 60.0) -> None:
         time.sleep(0.02)
 
 
+def _is_ready(port: int) -> bool:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+        connection.request("GET", "/readyz")
+        return int(connection.getresponse().status) == 200
+
+
 @pytest.fixture
 def live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., int]]:
     """Starts a service on a free port of the loopback and returns the port."""
@@ -113,6 +120,7 @@ def live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
         thread.start()
         servers.append((made, thread))
         until(lambda: bool(ports))
+        until(lambda: _is_ready(ports[0]))
         return ports[0]
 
     yield start

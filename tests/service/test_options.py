@@ -10,6 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.service.conftest import add, search
+from vit4icd.service import app as app_room
 
 MINE = "/v1/collections/mine"
 
@@ -187,3 +188,10 @@ def test_describes_fields_as_it_describes_options(client: TestClient) -> None:
                 assert fields[name].get("description") == option.get("description")
     lenient = paths["/rest/search/"]["post"]["requestBody"]["content"]["multipart/form-data"]
     assert lenient["schema"]["additionalProperties"]
+
+
+def test_knows_its_options_before_the_first_request(
+    client: TestClient, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app_room, "get_openapi", None)  # which two threads may not call at once
+    assert add(client, pictures[0].read_bytes(), "a").status_code == 201

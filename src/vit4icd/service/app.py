@@ -60,6 +60,7 @@ def create_app(config: ServiceConfig, describer: OnnxDescriber) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state: State = app.state.service
+    app.openapi()  # made once, before several threads ask which options there are
     await anyio.to_thread.run_sync(state.start)
     yield
     await anyio.to_thread.run_sync(state.close)
