@@ -25,8 +25,8 @@ def flushing(uri: str) -> Iterator[None]:
         table = Path(uri).absolute()
         before = _names(table)
         yield
-        keep(table, (Path(name) for name in _names(table) - before if _is_summed(Path(name))))
-        new = {Path(name) for name in _names(table) - before}
+        written = [Path(name) for name in _names(table) - before]
+        new = {*written, *keep(table, filter(_is_summed, written))}
         for path in (*new, *{path.parent for path in new}):
             with suppress(FileNotFoundError):  # another process tidies up
                 flush(path)

@@ -27,18 +27,21 @@ _FOOTER = struct.Struct("<QQQIIHH4s")  # of a Lance file, version 2; magic last
 _PLACE = struct.Struct("<QQ")  # of a global buffer: where, and how long
 
 
-def keep(table: Path, files: Iterable[Path]) -> None:
-    """Keep the checksums of new files; those that are gone again are left out.
+def keep(table: Path, files: Iterable[Path]) -> list[Path]:
+    """Keep the checksums of new files, and return their paths; files that are gone are left out.
 
     Raises:
         OSError: the folder cannot be written.
     """
     folder = table / _FOLDER
+    kept = [] if folder.exists() else [folder]
     folder.mkdir(exist_ok=True)
     for path in files:
         with suppress(FileNotFoundError), path.open("rb") as file:  # another process tidies up
             start = _end_of_rows(file)
-            (folder / f"{path.name}.{start:x}-{_sum_from(file, start)}").touch()
+            kept.append(folder / f"{path.name}.{start:x}-{_sum_from(file, start)}")
+            kept[-1].touch()
+    return kept
 
 
 def damaged(table: Path, files: Iterable[Path]) -> Iterator[Path]:
