@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from tests.conftest import make_model, make_pictures
 from vit4icd import cli
+from vit4icd.preprocessing import Preprocessing
 from vit4icd.storage import read_descriptors, read_pairs
 
 
@@ -135,6 +137,7 @@ def test_refuses_counts_below_one(option: str, capsys: pytest.CaptureFixture[str
 _COUNTS_THREADS = """
 import sys
 from vit4icd import cli
+from vit4icd.preprocessing import Preprocessing
 try:
     cli.main(sys.argv[1:])
 except SystemExit as ended:
@@ -248,17 +251,40 @@ def test_writes_the_offline_layout_and_goes_on(pictures: Path, tmp_path: Path) -
     assert {path.name: path.read_bytes() for path in out.iterdir()} == first
 
 
-def test_imports_and_exports_model_folders(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder with weights that torch reads; of a small network."""
+    from vit4icd.train.descriptor import Architecture, build
+    from vit4icd.train.export import export
+
+    folder = tmp_path_factory.mktemp("trained") / "model"
+    export(
+        build(Architecture(name="resnet_test", image_size=32, dim=16)),
+        Preprocessing(image_size=32, colour="colour"),
+        folder,
+        provenance="test",
+        licence="none",
+    )
+    return folder
+
+
+def test_imports_weights(trained: Path, tmp_path: Path) -> None:
     import torch
 
     from vit4icd.train.descriptor import Architecture, build
 
     state = build(Architecture(name="efficientnet_lite0")).backbone.state_dict()
     torch.save(dict(state), tmp_path / "lite0.pth")
-    folder, again = tmp_path / "model", tmp_path / "again"
-    assert _run("import-weights", tmp_path / "lite0.pth", "--out", folder) == 0
+    folder = tmp_path / "model"
+    shutil.copytree(trained, folder)
     assert _run("import-weights", tmp_path / "lite0.pth", "--out", folder) == 2
     assert _run("import-weights", tmp_path / "lite0.pth", "--out", folder, "--overwrite") == 0
+    card = json.loads((folder / "model.json").read_text())
+    assert card["provenance"].startswith("ImageNet EfficientNet-Lite0")
+
+
+def test_exports_model_folders(trained: Path, tmp_path: Path) -> None:
+    folder, again = trained, tmp_path / "again"
     assert (
         _run(
             "export", folder, "--out", again, "--image-size", 64, "--half", "--threshold", "P90=0.5"
@@ -276,7 +302,6 @@ def test_imports_and_exports_model_folders(tmp_path: Path) -> None:
     assert _run("export", folder, "--out", bare, *options) == 0
     assert (bare / "model.onnx").exists()
     assert not (bare / "model.safetensors").exists()
-    assert card["provenance"].startswith("ImageNet EfficientNet-Lite0")
 
 
 def test_runs_the_demo_and_writes_its_report(

@@ -198,7 +198,8 @@ runpy.run_module("vit4icd", run_name="__main__")
 @pytest.mark.slow
 def test_stops_at_an_interrupt_and_goes_on(photos: Path, tmp_path: Path) -> None:
     for number in range(300):  # more than two seconds of work, after which names are written
-        put("brook", photos / f"{number}.jpg", width=200 + number)
+        name = ("brook", "cat", "fig", "wine")[number % 4]
+        put(name, photos / f"{number}.jpg", width=200 + number)
     journal = Path("dedup-report/cache")
     words = [sys.executable, "-c", _INTERRUPTIBLE, "dedup", str(photos)]
     with subprocess.Popen(words, stderr=subprocess.PIPE) as child:

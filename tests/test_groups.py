@@ -132,8 +132,8 @@ def test_refuses_pairs_that_make_no_sense() -> None:
         group_pairs(["i0", "i0"], _pairs({}))
 
 
-def test_groups_half_a_million_pairs_in_seconds() -> None:
-    n_images, size = 100_000, 11
+def test_groups_a_hundred_thousand_pairs_in_seconds() -> None:
+    n_images, size = 20_000, 11
     rows = np.arange(n_images // size * size).reshape(-1, size)
     left, right = np.triu_indices(size, 1)
     ids = [str(row) for row in range(n_images)]
@@ -145,4 +145,4 @@ def test_groups_half_a_million_pairs_in_seconds() -> None:
     started = time.process_time()
     groups = group_pairs(ids, pairs)
     assert {len(group) for group in groups} == {size}
-    assert time.process_time() - started < 30
+    assert time.process_time() - started < 20

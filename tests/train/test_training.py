@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from vit4icd.train.feed import Feed, FeedConfig, open_feed
 from vit4icd.train.loop import StepReport
 from vit4icd.train.pipeline import TrainingData, train
 from vit4icd.train.processes import Place
-from vit4icd.train.recipes import RECIPES, Recipe, StageName, override, tiny
+from vit4icd.train.recipes import RECIPES, STAGES, Recipe, StageName, override, tiny
 from vit4icd.train.runs import load_learner
 from vit4icd.train.stages import Learner, LossConfig, pairs_loss, student_loss, teacher_loss
 
@@ -89,23 +90,25 @@ def _stopping_at(stage: str, step: int) -> Callable[[StageName], Callable[[StepR
 
 @pytest.mark.parametrize(("stage", "step"), [("teacher", 2), ("student", 3), ("pairs", 5)])
 def test_resumes_a_stopped_run_to_the_same_weights(
-    stage: str, step: int, whole: Path, tmp_path: Path
+    stage: StageName, step: int, whole: Path, tmp_path: Path
 ) -> None:
     data, stopped = _data(whole), tmp_path / "stopped"
+    stages = STAGES[: STAGES.index(stage) + 1]
+    for finished in stages[:-1]:
+        shutil.copytree(whole / "out" / finished, stopped / finished)
     with pytest.raises(KeyboardInterrupt):
-        _run(data, stopped, progress=_stopping_at(stage, step))
+        _run(data, stopped, stages=stages, resume=True, progress=_stopping_at(stage, step))
     assert (stopped / stage / "last.pt").exists()
-    assert _run(data, stopped, resume=True) == stopped / "pairs" / "model"
-    for name in ("teacher", "student", "tune", "pairs"):
-        expected, resumed = _weights(whole / "out", name), _weights(stopped, name)
-        assert expected.keys() == resumed.keys()
-        for key, tensor in expected.items():
-            torch.testing.assert_close(tensor, resumed[key], rtol=0, atol=0)
-        logs = [
-            [json.loads(line)["loss"] for line in _lines(run / name / "log.jsonl")]
-            for run in (whole / "out", stopped)
-        ]
-        assert logs[0] == logs[1]
+    assert _run(data, stopped, stages=stages, resume=True) == stopped / stage / "model"
+    expected, resumed = _weights(whole / "out", stage), _weights(stopped, stage)
+    assert expected.keys() == resumed.keys()
+    for key, tensor in expected.items():
+        torch.testing.assert_close(tensor, resumed[key], rtol=0, atol=0)
+    logs = [
+        [json.loads(line)["loss"] for line in _lines(run / stage / "log.jsonl")]
+        for run in (whole / "out", stopped)
+    ]
+    assert logs[0] == logs[1]
 
 
 @pytest.mark.slow
@@ -114,13 +117,14 @@ def test_resumes_a_killed_run_to_the_same_weights(data: TrainingData, tmp_path: 
         sys.executable, "-m", "vit4icd", "train", "tiny", "--data", str(tmp_path / "train"),
         "--out", str(tmp_path / "killed"), "--device", "cpu", "--stages", "teacher",
         "--threads", "1",
-        "--set", "teacher.loop.save_every_s=0", "teacher.loop.schedule.n_epochs=40",
+        "--set", "teacher.loop.save_every_s=0", "teacher.loop.schedule.n_epochs=15",
     ]  # fmt: skip
     child = subprocess.Popen(words, stderr=subprocess.PIPE)
     log = tmp_path / "killed" / "teacher" / "log.jsonl"
     while child.poll() is None:
         if log.exists() and log.read_text().count("\n") > 10:
             child.kill()
+        time.sleep(0.005)
     _, errors = child.communicate()
     assert child.returncode == -signal.SIGKILL, errors.decode()
     subprocess.run([*words, "--resume"], check=True, capture_output=True)
@@ -276,10 +280,11 @@ def test_trains_in_bfloat16_and_on_contrast(data: TrainingData, tmp_path: Path) 
     assert "wide" not in json.loads(line)
 
 
-def test_refuses_to_overwrite_or_mix_runs(data: TrainingData, tmp_path: Path) -> None:
+def test_refuses_to_overwrite_or_mix_runs(whole: Path, tmp_path: Path) -> None:
+    data = _data(whole)
     with pytest.raises(ConfigError, match="has to be finished first"):
         _run(data, tmp_path / "out", stages=["student"])
-    _run(data, tmp_path / "done", stages=["teacher"])
+    shutil.copytree(whole / "out" / "teacher", tmp_path / "done" / "teacher")
     with pytest.raises(ConfigError, match="--resume"):
         _run(data, tmp_path / "done", stages=["teacher"])
     other = override(tiny(), "seed=5")
@@ -396,11 +401,9 @@ def test_starts_from_the_weights_that_a_stage_left(whole: Path, tmp_path: Path) 
     assert not (tmp_path / "imported").exists()
 
 
-def test_writes_a_lost_model_folder_again_and_replaces_none(
-    data: TrainingData, tmp_path: Path
-) -> None:
-    stage = tmp_path / "out" / "teacher"
-    folder = _run(data, tmp_path / "out", stages=["teacher"])
+def test_writes_a_lost_model_folder_again_and_replaces_none(whole: Path, tmp_path: Path) -> None:
+    data, stage = _data(whole), tmp_path / "out" / "teacher"
+    folder = shutil.copytree(whole / "out" / "teacher", stage) / "model"
     first = (folder / "model.onnx").read_bytes()
     shutil.rmtree(folder)
     _run(data, tmp_path / "out", stages=["teacher"], resume=True)
