@@ -113,12 +113,12 @@ class Guard:
         await self._app(scope, receive, send)
 
 
-def reader(request: Request) -> None:
+async def reader(request: Request) -> None:
     """Require that the request may read."""
     _require(request, "read")
 
 
-def admin(request: Request) -> None:
+async def admin(request: Request) -> None:
     """Require that the request may change things."""
     _require(request, "admin")
 

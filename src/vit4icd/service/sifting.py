@@ -1,6 +1,7 @@
 """Matches on their way out: what was judged is held back, the rest may be kept for review."""
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -22,11 +23,27 @@ from vit4icd.service.handles import handle_of_query
 from vit4icd.service.library import Found, Query, Searching, Shelf, sha256_of_bytes
 from vit4icd.service.previews import Previews
 
-__all__ = ["Sifting"]
+__all__ = ["Sifted", "SiftedSearching", "Sifting"]
 
 _MAX_SPARE = 100  # matches beyond k that are asked for, to take the place of those held back
 
 Kept = list[tuple[Match, Record | None]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sifted:
+    """What a search found, and what of it may be shown."""
+
+    shelf: Shelf
+    query: Query
+    sha256: str
+    """Of the query."""
+    basis: Mapping[str, Any]
+    kept: Kept
+    nearest: Match | None
+    """The best reference that may be shown, as far as one is known."""
+    n_rejected: int
+    n_never: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -37,51 +54,48 @@ class Sifting:
     findings: Findings
     previews: Previews
 
-    def widened(self, searching: Searching, query: Query) -> Searching:
-        """Return a search for as many matches more as may be held back, so that k remain."""
-        judged = self._judged(sha256_of_bytes(query.data))
-        return replace(searching, k=searching.k + min(judged.n_pictures, _MAX_SPARE))
+    def search(
+        self, searching: Searching, queries: Sequence[Query], *, look_up: bool
+    ) -> list[Sifted | Exception]:
+        """Search, and hold back what was judged; there may be k matches beside that.
 
-    def answer(
-        self, searching: Searching, query: Query, found: Found, *, review: bool
-    ) -> SearchAnswer:
-        """Return the answer to a query; with ``review``, its matches are kept until judged.
-
-        ``found`` is what :meth:`widened` found. References are looked up only where that is
-        needed: for review, and where somebody judged.
+        References are looked up where somebody judged, and everywhere with ``look_up``.
         """
-        shelf, sha256 = searching.shelf, sha256_of_bytes(query.data)
-        judged = self._judged(sha256)
-        kept, held_back = _sifted(searching, found, judged, look_up=review or judged.n_pictures > 0)
-        body = _query_body(query, sha256, is_kept=review and bool(kept))
-        if review:
-            bodies = self._remembered(shelf, query, body, kept)
-        else:
-            bodies = [_body(shelf, match, record) for match, record in kept]
-        nearest = _nearest(shelf, found, kept, judged)
-        return SearchAnswer(
-            basis=Basis(**found.basis),
-            query=body,
-            matches=bodies,
-            nearest=None if nearest is None else match_body(nearest, collection=shelf.name),
-            n_rejected=held_back.count("rejected"),
-            n_never=held_back.count("never"),
-        )
+        never, shas = self.decisions.never(), [sha256_of_bytes(query.data) for query in queries]
+        judged = [_Judged(self.decisions.rejected(sha256), never) for sha256 in shas]
+        rows_of = defaultdict[int, list[int]](list)
+        for row, one in enumerate(judged):
+            rows_of[searching.k + min(one.n_pictures, _MAX_SPARE)].append(row)
+        results: dict[int, Sifted | Exception] = {}
+        for k, rows in rows_of.items():
+            found = replace(searching, k=k).run([queries[row] for row in rows])
+            for row, result in zip(rows, found, strict=True):
+                results[row] = (
+                    result
+                    if isinstance(result, Exception)
+                    else _sifted(
+                        searching, queries[row], shas[row], result, judged[row], look_up=look_up
+                    )
+                )
+        return [results[row] for row in range(len(queries))]
 
-    def _judged(self, sha256: str) -> "_Judged":
-        return _Judged(rejected=self.decisions.rejected(sha256), never=self.decisions.never())
+    def answer(self, sifted: Sifted) -> SearchAnswer:
+        """Return the answer to a query of which nothing is kept; it waits for nothing."""
+        body = QueryBody(name=sifted.query.name, sha256=sifted.sha256)
+        bodies = [_body(sifted.shelf, match, record) for match, record in sifted.kept]
+        return _answer(sifted, body, bodies)
 
-    def _remembered(
-        self,
-        shelf: Shelf,
-        query: Query,
-        body: QueryBody,
-        kept: Kept,
-    ) -> list[MatchBody]:
-        if kept:
-            self.previews.keep(query.data)
+    def remember(self, sifted: Sifted) -> SearchAnswer:
+        """Return the answer to a query that is kept, as its matches are, until they are judged."""
+        body = _query_body(sifted.query, sifted.sha256, is_kept=bool(sifted.kept))
+        return _answer(sifted, body, self._remembered(sifted, body))
+
+    def _remembered(self, sifted: Sifted, body: QueryBody) -> list[MatchBody]:
+        shelf = sifted.shelf
+        if sifted.kept:
+            self.previews.keep(sifted.query.data)
         bodies, shas = {}, {}
-        for match, record in kept:
+        for match, record in sifted.kept:
             if record is not None:  # removed meanwhile
                 id_ = finding_id(shelf.name, body.sha256, match.reference)
                 bodies[id_], shas[id_] = _body(shelf, match, record, id_=id_), record.sha256
@@ -99,7 +113,24 @@ class Sifting:
         return [bodies[found.id].model_copy(update={"state": found.state}) for found in findings]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
+class SiftedSearching:
+    """Searches with the same options whose answers are sifted: a kind of work for the engine."""
+
+    sifting: Sifting
+    searching: Searching
+    look_up: bool = False
+
+    def pictures(self, item: Query) -> Sequence[bytes]:
+        """Return what will be decoded."""
+        return self.searching.pictures(item)
+
+    def run(self, items: Sequence[Query]) -> list[Sifted | Exception]:
+        """Answer the queries together; a picture that cannot be searched costs only itself."""
+        return self.sifting.search(self.searching, items, look_up=self.look_up)
+
+
+@dataclass(frozen=True, slots=True)
 class _Judged:
     """References that one query must not show."""
 
@@ -120,31 +151,52 @@ class _Judged:
 
 
 def _sifted(
-    searching: Searching, found: Found, judged: _Judged, *, look_up: bool
-) -> tuple[Kept, list[str]]:
-    """Return the k best matches that may be shown, and why better ones are held back."""
+    searching: Searching, query: Query, sha256: str, found: Found, judged: _Judged, *, look_up: bool
+) -> Sifted:
+    """Keep the k best matches that may be shown, and count the better ones that may not."""
     kept: Kept = []
     held_back: list[str] = []
     for match in found.answer.matches:
         if len(kept) == searching.k:
             break
-        record = _record(searching.shelf, match.reference) if look_up else None
+        is_asked = look_up or judged.n_pictures > 0
+        record = _record(searching.shelf, match.reference) if is_asked else None
         why = judged.why(record)
         if why is None:
             kept.append((match, record))
         else:
             held_back.append(why)
-    return kept, held_back
+    return Sifted(
+        shelf=searching.shelf,
+        query=query,
+        sha256=sha256,
+        basis=found.basis,
+        kept=kept,
+        nearest=_nearest(searching.shelf, found, kept, judged),
+        n_rejected=held_back.count("rejected"),
+        n_never=held_back.count("never"),
+    )
 
 
 def _nearest(shelf: Shelf, found: Found, kept: Kept, judged: _Judged) -> Match | None:
-    """Return the best reference that may be shown, as far as one is known."""
     nearest = found.answer.nearest
     if nearest is None or not judged.n_pictures:
         return nearest
     if judged.why(_record(shelf, nearest.reference)) is None:
         return nearest
     return kept[0][0] if kept else None
+
+
+def _answer(sifted: Sifted, query: QueryBody, matches: list[MatchBody]) -> SearchAnswer:
+    shelf, nearest = sifted.shelf, sifted.nearest
+    return SearchAnswer(
+        basis=Basis(**sifted.basis),
+        query=query,
+        matches=matches,
+        nearest=None if nearest is None else match_body(nearest, collection=shelf.name),
+        n_rejected=sifted.n_rejected,
+        n_never=sifted.n_never,
+    )
 
 
 def _record(shelf: Shelf, id_: str) -> Record | None:

@@ -21,6 +21,7 @@ from vit4icd.service.library import Query as Asked
 from vit4icd.service.problems import Problem, problem_of
 from vit4icd.service.routes.images import remove
 from vit4icd.service.routes.shared import Held, body_of, options_of, require_id
+from vit4icd.service.sifting import SiftedSearching
 from vit4icd.service.state import State
 from vit4icd.service.uploads import Upload
 from vit4icd.storage import name_fields
@@ -90,11 +91,8 @@ async def rest_search(
                 flip=options.check_horizontal_flip, max_pixels=held.config.limits.max_pixels,
             )  # fmt: skip
             query = Asked(picture.name or "query", picture.data)
-            wide = await asyncio.to_thread(held.sifting.widened, searching, query)
-            found = await held.do(wide, query)
-            answer = await asyncio.to_thread(
-                held.sifting.answer, searching, query, found, review=True
-            )
+            sifted = await held.do(SiftedSearching(held.sifting, searching, look_up=True), query)
+            answer = await asyncio.to_thread(held.sifting.remember, sifted)
         rows = [_row(match) for match in answer.matches]
         return [row for row in rows if float(row["score"]) >= options.min_score]
 

@@ -12,6 +12,7 @@ from vit4icd.service.answers import Basis, CompareAnswer, SearchAnswer, match_bo
 from vit4icd.service.comparison import Comparing, Pair
 from vit4icd.service.library import Searching
 from vit4icd.service.routes.shared import PROBLEMS, Held, body_of, known_options, options_of
+from vit4icd.service.sifting import SiftedSearching
 
 __all__ = ["router"]
 
@@ -58,16 +59,16 @@ async def search(
     known = SearchOptions.model_fields
     async with held.uploads.receive(request, urls=_ONE, options=known) as upload:
         picture, options = upload.only(), options_of(asked, upload)
-        kind = Searching(
+        searching = Searching(
             shelf=shelf, max_pixels=held.config.limits.max_pixels,
             **options.model_dump(exclude={"review"}),
         )  # fmt: skip
         query = library.Query(picture.name[:_SHOWN] or "query", picture.data)
-        wide = await asyncio.to_thread(held.sifting.widened, kind, query)
-        found = await held.do(wide, query)
-        return await asyncio.to_thread(
-            held.sifting.answer, kind, query, found, review=options.review
-        )
+        kind = SiftedSearching(held.sifting, searching, look_up=options.review)
+        sifted = await held.do(kind, query)
+        if options.review:
+            return await asyncio.to_thread(held.sifting.remember, sifted)
+        return held.sifting.answer(sifted)
 
 
 @router.post("/compare", openapi_extra={**body_of(_TWO)})

@@ -25,7 +25,12 @@ __all__ = [
 
 Options = TypeVar("Options", bound=BaseModel)
 
-Held = Annotated[State, Depends(state_of)]
+
+async def _held(request: Request) -> State:  # no plain function: that would take a thread
+    return state_of(request)
+
+
+Held = Annotated[State, Depends(_held)]
 Limit = Annotated[int, Query(ge=1, le=1_000)]
 Regions = Annotated[
     bool,
@@ -80,7 +85,7 @@ def body_of(
     return {"requestBody": {"required": True, "content": content}}
 
 
-def known_options(request: Request) -> None:
+async def known_options(request: Request) -> None:
     """Refuse a request with options that the route's description does not name.
 
     Raises:
