@@ -268,7 +268,7 @@ def too_plain(image: UInt8[np.ndarray, "_ _ 3"]) -> str | None:
         'the picture is one colour'
     """
     size = (_PLAIN_SIDE, _PLAIN_SIDE)
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    small = cv2.resize(_halved(image), size, interpolation=cv2.INTER_AREA).astype(np.float32)
     if float(cv2.meanStdDev(small)[1].max()) < _FLAT:
         grain = float(cv2.meanStdDev(image)[1].max())
         plain = "one colour" if grain < _GRAINY else "fine grain or stripes, without structure"
@@ -277,6 +277,18 @@ def too_plain(image: UInt8[np.ndarray, "_ _ 3"]) -> str | None:
     if float((variances.max(axis=2) >= _FLAT**2).mean()) < _MIN_STRUCTURE:
         return "the picture has hardly any structure"
     return None
+
+
+def _halved(image: UInt8[np.ndarray, "_ _ 3"]) -> UInt8[np.ndarray, "_ _ 3"]:
+    """Return a picture halved as often as it stays twice as large as what is looked at.
+
+    Means of 2 x 2 pixels take a fifth of the time that OpenCV needs for a mean of any others.
+    """
+    while min(image.shape[:2]) >= 4 * _PLAIN_SIDE:
+        height, width = image.shape[0] // 2, image.shape[1] // 2
+        even = image[: 2 * height, : 2 * width]
+        image = cv2.resize(even, (width, height), interpolation=cv2.INTER_AREA)
+    return image
 
 
 def _cell_means(

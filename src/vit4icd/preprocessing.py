@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
+import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image
@@ -84,11 +85,11 @@ def prepare(
         picture = picture.convert("L")
     resizer, gap = PILLOW_RESIZER[preprocessing.resizer], preprocessing.at_least and 1.0
     resized = np.asarray(picture.resize((size, size), resizer, reducing_gap=gap))
-    planes = np.broadcast_to(resized.T, (3, size, size)).transpose(0, 2, 1)
+    planes = [resized] * 3 if resized.ndim == 2 else cv2.split(resized)
     mean, std = np.asarray(preprocessing.mean), np.asarray(preprocessing.std)
     scale, shift = (1 / (255 * std)).astype(np.float32), (mean / std).astype(np.float32)
     pixels = np.empty((3, size, size), np.float32)
-    for channel in range(3):  # plane by plane: a third of the time of one strided pass
-        np.multiply(planes[channel], scale[channel], out=pixels[channel], dtype=np.float32)
+    for channel, plane in enumerate(planes):  # a third of the time of one strided pass
+        np.multiply(plane, scale[channel], out=pixels[channel], dtype=np.float32)
         pixels[channel] -= shift[channel]
     return pixels
