@@ -29,6 +29,8 @@ __all__ = ["Answer", "Searching", "scale_of"]
 
 _TRIED, _MOST_TRIED = 10, 50  # of each query's nearest: as many as k, but not fewer or more
 
+_MAY_BE_SAME = 0.99  # similarity of a file to itself, half precision and all
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
@@ -111,7 +113,7 @@ class Searching:
         sha256 = sha256_of(source, max_pixels=self.max_pixels)
         image = picture_of(source, preprocessing, regions=self.regions, max_pixels=self.max_pixels)
         views = {  # one after the other, so that a large picture is there twice at most
-            view: prepare(turned, preprocessing)
+            view: prepare(turned, preprocessing)[None]
             for view, turned in views_of(
                 image, flip=self.flip, rotate=self.rotate, regions=self.regions
             )
@@ -120,7 +122,8 @@ class Searching:
         if self.verify:
             features = features_of(source, image, max_pixels=self.max_pixels)
         query = _Query(name=name, sha256=sha256, views=tuple(views), features=features)
-        return Prepared(np.stack(list(views.values())), query)
+        pixels = list(views.values())
+        return Prepared(pixels[0] if len(pixels) == 1 else np.concatenate(pixels), query)
 
     def _answers(
         self,
@@ -131,7 +134,10 @@ class Searching:
     ) -> Iterator[Answer]:
         queries = [item for item in batch if isinstance(item, Described)]
         candidates = self._candidates(queries, held, scale)
-        known = self._known({found.row for of_query in candidates for found in of_query}, held)
+        told = [self._told(of_query, threshold) for of_query in candidates]
+        known = self._known(told, held)
+        if not all(of_query[0].reference in known for of_query in told if of_query):
+            known = self._known(candidates, held)  # the nearest was removed meanwhile
         proofs = self._proofs([query.rest for query in queries], candidates, known)
         answers = iter(
             [
@@ -172,8 +178,21 @@ class Searching:
             found.append(sorted(best.values(), key=lambda one: (-one.score, one.reference))[:depth])
         return found
 
-    def _known(self, rows: set[int], held: Held) -> dict[str, "_Reference"]:
+    def _told(self, candidates: Sequence["_Candidate"], threshold: float) -> Sequence["_Candidate"]:
+        """Return those that an answer may tell of; most queries match nothing."""
+        if self.verify:
+            return candidates
+        return [
+            candidate
+            for rank, candidate in enumerate(candidates)
+            if rank == 0 or candidate.score >= threshold or candidate.similarity >= _MAY_BE_SAME
+        ]
+
+    def _known(
+        self, candidates: Sequence[Sequence["_Candidate"]], held: Held
+    ) -> dict[str, "_Reference"]:
         """Return what judging needs of these references, by id."""
+        rows = {candidate.row for of_query in candidates for candidate in of_query}
         if not rows:
             return {}
         features: dict[str, LocalFeatures] = {}
