@@ -112,3 +112,13 @@ def test_sums_what_is_no_lance_file_whole(tmp_path: Path) -> None:
     for path in files:
         path.write_bytes(b"b" + contents[path.name][1:])
     assert list(damaged(tmp_path, files)) == files
+
+
+@pytest.mark.parametrize("name", ["data", "_deletions"])
+def test_takes_no_collection_for_a_file_whatever_its_folder_is_called(
+    name: str, describer: OnnxDescriber, pictures: Path, tmp_path: Path
+) -> None:
+    (tmp_path / name).mkdir()
+    collection = Collection.create(tmp_path / name / "mine", describer=describer)
+    collection.add(pictures / "000.jpg", id_from="name")
+    assert _summed(collection) == sorted(path.name for path in _files(collection))

@@ -26,14 +26,16 @@ def flushing(uri: str) -> Iterator[None]:
         before = _names(table)
         yield
         written = [Path(name) for name in _names(table) - before]
-        new = {*written, *keep(table, filter(_is_summed, written))}
+        summed = [path for path in written if _is_summed(path, table)]
+        new = {*written, *keep(table, summed)}
         for path in (*new, *{path.parent for path in new}):
             with suppress(FileNotFoundError):  # another process tidies up
                 flush(path)
 
 
-def _is_summed(path: Path) -> bool:
-    return path.parent.name in SUMMED and path.name[0] != "."  # another is being written
+def _is_summed(path: Path, table: Path) -> bool:
+    folders = [table / name for name in SUMMED]
+    return path.parent in folders and path.name[0] != "."  # another is being written
 
 
 def _names(table: Path) -> set[str]:
