@@ -1,5 +1,5 @@
 # The service with its model, for machines without a network. Build it in the repository's root:
-#   docker build -t vit4icd .
+#   docker build -t vit4icd .        (with Podman: podman build --format docker -t vit4icd .)
 #   docker run --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges \
 #       -p 127.0.0.1:8400:8400 -v vit4icd:/data -v ./keys.txt:/run/keys.txt:ro vit4icd
 # keys.txt is made with: docker run --rm vit4icd serve --make-key admin >> keys.txt
