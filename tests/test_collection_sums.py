@@ -24,7 +24,7 @@ def collection(describer: OnnxDescriber, pictures: Path, tmp_path: Path) -> Coll
 
 def _files(collection: Collection) -> list[Path]:
     folders = (Path(collection.uri, name) for name in ("data", "_deletions"))
-    return [path for folder in folders for path in folder.iterdir()]
+    return [path for folder in folders for path in folder.glob("*")]
 
 
 def _summed(collection: Collection) -> list[str]:

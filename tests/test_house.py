@@ -71,7 +71,7 @@ def test_documents_every_verb_and_option() -> None:
         assert f"vit4icd {verb}" in readme, verb
         docstring = function.__doc__ or ""
         for name in function.__annotations__.keys() - {"return"}:
-            assert f"        {name}: " in docstring, (verb, name)
+            assert f"    {name}: " in docstring, (verb, name)
 
 
 def test_pins_every_dependency() -> None:
