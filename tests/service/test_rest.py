@@ -67,12 +67,30 @@ def test_takes_options_in_the_address_or_as_fields(
         return rows
 
     assert filled.post("/rest/add/", files=image, data={"filepath": "again"}).status_code == 200
-    rows = found({}, {"offset": "0", "check_horizontal_flip": "False"})  # it does not know offset
+    rows = found({}, {"timeout": "9", "check_horizontal_flip": "False"})  # it knows no timeout
     assert [row["filepath"] for row in rows] == ["000.jpg", "again"]
     for more in ({"limit": "1"}, {"min_score": "100", "check_horizontal_flip": "true"}):
         assert found(more, {}) == found({}, more)
     assert len(found({}, {"limit": "1"})) == 1
+    assert found({"offset": "1", "limit": "1"}, {}) == found({}, {"offset": "1"}) == rows[1:]
     assert filled.post("/rest/search/", files=image, data={"min_score": "101"}).status_code == 400
+
+
+def test_searches_what_was_added_by_its_filepath(serving: Serving) -> None:
+    photographs = Path(__file__).parents[2] / "src/vit4icd/demo/photographs"
+    with serving() as client:
+        for name in ("cat.jpg", "fig.jpg"):
+            image = {"image": ("x", (photographs / name).read_bytes())}
+            client.post("/rest/add/", files=image, data={"filepath": name})
+        asked = {"filepath": "fig.jpg"}
+        for answer in (
+            client.post("/rest/search/", params=asked),
+            client.post("/rest/search/", data=asked),
+        ):
+            assert [row["filepath"] for row in answer.json()["result"]] == ["fig.jpg"]
+        gone = client.post("/rest/search/", data={"filepath": "nowhere.jpg"})
+        assert (gone.status_code, gone.json()["status"]) == (404, "fail")
+        assert "nowhere.jpg" in gone.json()["error"][0]
 
 
 def test_fetches_no_address(client: TestClient) -> None:

@@ -99,11 +99,13 @@ class Uploads:
         n_pictures: int = 1,
         urls: Mapping[str, str] = _NO_URLS,
         options: Collection[str] | None = None,
+        is_needed: bool = True,
     ) -> AsyncIterator[Upload]:
         """Read a request's pictures; their memory is taken as given back when the block ends.
 
         ``urls`` says in which field a URL may come in place of a picture's part. Only fields named
-        there or in ``options`` may come; any, if that is None.
+        there or in ``options`` may come; any, if that is None. Unless it ``is_needed``, the body
+        may be empty.
 
         Raises:
             Problem: too large, too slow, too many parts, malformed, an unknown field, no memory
@@ -112,7 +114,7 @@ class Uploads:
         lease = _Lease(self)
         try:
             async with asyncio.timeout(self.limits.max_seconds):
-                upload = await self._read(request, lease, n_pictures)
+                upload = await self._read(request, lease, n_pictures, is_needed=is_needed)
                 if options is not None:
                     _require_fields(upload.fields, {*urls.values(), *options}, files=urls)
                 upload = await self._completed(upload, lease, urls)
@@ -151,7 +153,9 @@ class Uploads:
             raise
         return n_bytes
 
-    async def _read(self, request: Request, lease: "_Lease", n_pictures: int) -> Upload:
+    async def _read(
+        self, request: Request, lease: "_Lease", n_pictures: int, *, is_needed: bool
+    ) -> Upload:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         most = n_pictures * self.limits.max_bytes + _OVERHEAD
         stream = _bounded(request.stream(), lease, most)
@@ -162,6 +166,8 @@ class Uploads:
         if kind.startswith("image/") or kind in ("application/octet-stream", ""):
             data = b"".join([piece async for piece in stream])
             _require_bytes(len(data), self.limits.max_bytes)
+            if not data and not is_needed:
+                return Upload({}, {})
             if not data:
                 raise Problem("empty", "the request has no picture")
             return Upload({"image": Picture("", data)}, {})

@@ -16,10 +16,11 @@ from vit4icd.errors import Vit4icdError
 from vit4icd.service.access import admin, reader
 from vit4icd.service.answers import MatchBody, RestAnswer
 from vit4icd.service.comparison import Comparing, Pair
+from vit4icd.service.handles import handle_of_reference
 from vit4icd.service.library import Adding, New, Searching, sha256_of_bytes
 from vit4icd.service.library import Query as Asked
 from vit4icd.service.problems import Problem, problem_of
-from vit4icd.service.routes.images import remove
+from vit4icd.service.routes.images import preview_of, remove
 from vit4icd.service.routes.shared import Held, body_of, options_of, require_id
 from vit4icd.service.sifting import SiftedSearching
 from vit4icd.service.state import State
@@ -35,7 +36,7 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
 }
 router = APIRouter(prefix="/rest", tags=["MatchEngine"], responses=_ANSWERS)
 
-_PAGE = 1_000
+_PAGE, _MAX_ID = 1_000, 1_024
 _NUMBERED = re.compile(r"images\[(\d{1,3})\]")
 _ONE = {"image": "url"}
 _MANY = _ONE | {f"images[{number}]": f"urls[{number}]" for number in range(1_000)}
@@ -68,32 +69,46 @@ async def rest_add(request: Request, held: Held) -> JSONResponse:
 class RestSearchOptions(BaseModel):
     """How a picture is searched; clients of MatchEngine send fields."""
 
+    filepath: str | None = Field(
+        default=None, max_length=_MAX_ID, description="Of a picture that was added, to search it."
+    )
     min_score: float = Field(default=0.0, ge=0, le=100)
+    offset: int = Field(default=0, ge=0, le=1_000)
     limit: int = Field(default=10, ge=1, le=100)
     check_horizontal_flip: bool = False
 
 
 @router.post(
     "/search/", dependencies=reads,
-    openapi_extra={**body_of(_ONE, options=RestSearchOptions, is_lenient=True)},
+    openapi_extra={
+        **body_of(_ONE, options=RestSearchOptions, instead="filepath", is_lenient=True)
+    },
 )  # fmt: skip
 @router.post("/search", dependencies=reads, include_in_schema=False)
 async def rest_search(
     request: Request, held: Held, asked: Annotated[RestSearchOptions, Query()]
 ) -> JSONResponse:
-    """Search image; matches are proven where they can be, and have overlaps then."""
+    """Search image, url, or the picture of a filepath by its preview.
+
+    Matches are proven where they can be, and have overlaps then.
+    """
 
     async def work() -> list[Any]:
-        async with held.uploads.receive(request, urls=_ONE) as upload:
-            picture, options = upload.only(), options_of(asked, upload)
+        is_needed = asked.filepath is None
+        async with held.uploads.receive(request, urls=_ONE, is_needed=is_needed) as upload:
+            options = options_of(asked, upload)
             searching = Searching(
-                shelf=held.library.first, k=options.limit, verify=True,
+                shelf=held.library.first, k=options.offset + options.limit, verify=True,
                 flip=options.check_horizontal_flip, max_pixels=held.config.limits.max_pixels,
             )  # fmt: skip
-            query = Asked(picture.name or "query", picture.data)
+            if options.filepath is not None and not upload.pictures:
+                query = await asyncio.to_thread(_added, held, options.filepath)
+            else:
+                picture = upload.only()
+                query = Asked(picture.name or "query", picture.data)
             sifted = await held.do(SiftedSearching(held.sifting, searching, look_up=True), query)
             answer = await asyncio.to_thread(held.sifting.remember, sifted)
-        rows = [_row(match) for match in answer.matches]
+        rows = [_row(match) for match in answer.matches[options.offset :]]
         return [row for row in rows if float(row["score"]) >= options.min_score]
 
     return await _answer("search", work)
@@ -122,7 +137,7 @@ async def rest_compare(request: Request, held: Held) -> JSONResponse:
 @router.post("/delete/", dependencies=administers, include_in_schema=False)
 @router.post("/delete", dependencies=administers, include_in_schema=False)
 async def rest_delete(
-    held: Held, filepath: Annotated[str, Query(min_length=1, max_length=1_024)]
+    held: Held, filepath: Annotated[str, Query(min_length=1, max_length=_MAX_ID)]
 ) -> JSONResponse:
     """Remove the picture of a filepath."""
 
@@ -175,6 +190,12 @@ async def _answer(method: str, work: Work) -> JSONResponse:
         fields = {"status": "fail", "error": [problem.detail], "method": method, "result": []}
         return JSONResponse(fields, status_code=problem.status, headers=problem.headers)
     return JSONResponse({"status": "ok", "error": [], "method": method, "result": result})
+
+
+def _added(held: State, filepath: str) -> Asked:
+    shelf = held.library.first
+    shelf.collection.get(filepath)  # or say that there is none
+    return Asked(filepath, preview_of(held, handle_of_reference(shelf.name, filepath)))
 
 
 def _named(upload: Upload) -> dict[str, bytes]:

@@ -51,14 +51,17 @@ def body_of(
     urls: Mapping[str, str],
     *,
     options: type[BaseModel] | None = None,
+    instead: str | None = None,
     is_raw: bool = False,
     is_lenient: bool = False,
 ) -> Mapping[str, Any]:
     """Return the OpenAPI description of a body with pictures in parts, or URLs in fields.
 
     ``urls`` has the name of each part, and that of the field for its URL; ``options`` may come as
-    fields. Others are refused unless ``is_lenient``.
+    fields, and ``instead`` names the one that makes a picture needless. Others are refused unless
+    ``is_lenient``.
     """
+    spare = [] if instead is None else [{"required": [instead]}]
     file = {"type": "string", "format": "binary"}
     url = {"type": "string", "format": "uri", "description": _ABOUT_URLS}
     links = dict.fromkeys(urls.values(), url)
@@ -67,7 +70,9 @@ def body_of(
         "type": "object",
         "properties": {**dict.fromkeys(urls, file), **fields},
         "additionalProperties": is_lenient,
-        "allOf": [{"anyOf": [{"required": [part]}, {"required": [urls[part]]}]} for part in urls],
+        "allOf": [
+            {"anyOf": [{"required": [part]}, {"required": [urls[part]]}, *spare]} for part in urls
+        ],
     }
     content: dict[str, Any] = {
         "multipart/form-data": {"schema": form},
@@ -76,7 +81,7 @@ def body_of(
                 "type": "object",
                 "properties": fields,
                 "additionalProperties": is_lenient,
-                "required": [*links],
+                "anyOf": [{"required": [*links]}, *spare],
             }
         },
     }
