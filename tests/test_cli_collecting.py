@@ -495,7 +495,7 @@ def test_looks_after_a_collection(
     assert _run("index", "compact", stored, "--keep-minutes", 0) == 0
     assert _run("index", "verify", stored) == 0
     printed = capsys.readouterr()
-    assert "19 pictures in 1 files, 0 problems" in printed.err
+    assert "19 pictures in 1 file, 0 problems" in printed.err
     assert printed.out == ""
     assert _run("index", "restore", stored, "full") == 0
     assert "holds the 20 pictures of full again" in capsys.readouterr().err

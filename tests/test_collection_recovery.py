@@ -193,6 +193,21 @@ def test_says_first_and_does_it_when_told_to(
     assert "is whole: version 4, 8 pictures" in told[2]
 
 
+def test_does_not_send_back_to_the_empty_beginning(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = sorted((place / "data").glob("*.lance"), key=lambda path: path.stat().st_mtime_ns)
+    for path in files[1:]:  # the first has no picture
+        path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(SystemExit) as ended:
+        main(["index", "recover", str(place)])
+    assert ended.value.code == 1
+    told = " ".join(capsys.readouterr().err.split())
+    assert "only the empty collection that it was at first is whole" in told
+    assert "--drop-damaged" in told
+    assert "--to" not in told
+
+
 def test_notices_that_the_newest_version_is_lost(
     place: Path, describer: OnnxDescriber, pictures: Path
 ) -> None:
@@ -253,7 +268,7 @@ def test_says_what_it_dropped(place: Path, capsys: pytest.CaptureFixture[str]) -
     said = capsys.readouterr()
     assert said.out == f"file {path.name}: what it has in data is not as it was written\n"
     told = " ".join(said.err.split())
-    assert "holds 12 pictures, as version 5; 8 were in 1 damaged files; add theirs again" in told
+    assert "holds 12 pictures, as version 5; 8 were in 1 damaged file; add theirs again" in told
     assert "12 pictures in 2 files, 0 problems" in told
     with pytest.raises(SystemExit, match="2"):
         main(["index", "recover", str(place), "--to", "3", "--drop-damaged"])

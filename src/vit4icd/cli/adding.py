@@ -18,7 +18,7 @@ from vit4icd.cli.options import (
     require_outputs,
     settled,
 )
-from vit4icd.cli.terminal import bar, say, shown
+from vit4icd.cli.terminal import bar, counted, say, shown
 from vit4icd.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -142,7 +142,8 @@ def _list_skipped(
 
 def _held(collection: "Collection") -> str:
     info = collection.info()
-    return f"{info.n_images} pictures" + f" and {info.n_parts} parts of them" * bool(info.n_parts)
+    parts = f" and {counted(info.n_parts, 'part')} of them" * bool(info.n_parts)
+    return counted(info.n_images, "picture") + parts
 
 
 def _require_place(collection: str) -> None:

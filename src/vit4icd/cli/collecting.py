@@ -28,7 +28,7 @@ from vit4icd.cli.options import (
     require_counts,
     require_outputs,
 )
-from vit4icd.cli.terminal import print_table, say, shown
+from vit4icd.cli.terminal import counted, print_table, say, shown
 from vit4icd.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def index_remove(
         raise ConfigError("name at least one id, or a list with --from-file0")
     removed = opened.remove(wanted)
     missing = f"; {len(wanted) - removed} were not there" if removed < len(wanted) else ""
-    say(quiet, f"{removed} removed{missing}; {collection} holds {len(opened)} pictures")
+    say(quiet, f"{removed} removed{missing}; {collection} holds {_pictures(len(opened))}")
     return 0
 
 
@@ -163,8 +163,8 @@ def index_verify(collection: Place, /) -> int:
     found = open_collection(collection).verify()
     for problem in found.problems:
         print(shown(problem))
-    n_problems = len(found.problems)
-    say(False, f"{found.n_images} pictures in {found.n_files} files, {n_problems} problems")
+    files, problems = counted(found.n_files, "file"), counted(len(found.problems), "problem")
+    say(False, f"{_pictures(found.n_images)} in {files}, {problems}")
     return 1 if found.problems else 0
 
 
@@ -196,7 +196,7 @@ def index_snapshot(collection: Place, name: Name, /, *, forget: bool = False) ->
         opened.forget(name)
         say(False, f"{name} is not kept any more; index compact frees its space")
     else:
-        say(False, f"{name} is version {opened.snapshot(name)}, {len(opened)} pictures")
+        say(False, f"{name} is version {opened.snapshot(name)}, {_pictures(len(opened))}")
     return 0
 
 
@@ -209,7 +209,7 @@ def index_restore(collection: Place, name: Name, /) -> int:
     """
     opened = open_collection(collection)
     opened.restore(name)
-    say(False, f"{collection} holds the {len(opened)} pictures of {name} again")
+    say(False, f"{collection} holds the {_pictures(len(opened))} of {name} again")
     return 0
 
 
@@ -236,7 +236,7 @@ def index_recover(
     if to is not None:
         version = go_back(collection, to)
         held = len(open_collection(collection))
-        say(False, f"{collection} holds the {held} pictures of version {to} again, as {version}")
+        say(False, f"{collection} holds the {_pictures(held)} of version {to} again, as {version}")
         return 0
     found = newest_whole(collection)
     for version, problem in found.cut.items():
@@ -244,13 +244,13 @@ def index_recover(
     for name in found.lost:
         print(f"snapshot {shown(name)}: its version is gone, or was cut")
     if not found.is_needed:
-        say(False, f"{collection} is whole: version {found.version}, {found.n_images} pictures")
+        say(False, f"{collection} is whole: version {found.version}, {_pictures(found.n_images)}")
         return 0
     if not found.cut:
         say(
             False,
-            f"version {found.version} is whole, with {found.n_images} pictures; to let go of those "
-            f"snapshots: vit4icd index recover {collection} --to {found.version}",
+            f"version {found.version} is whole, with {_pictures(found.n_images)}; to let go of "
+            f"those snapshots: vit4icd index recover {collection} --to {found.version}",
         )
         return 1
     if len(found.cut) > 1:
@@ -259,13 +259,24 @@ def index_recover(
             "a power cut leaves one version cut, seldom more: where index verify names single "
             "pictures, remove them and add them again; or bring back a copy",
         )
+    if not found.n_images:
+        say(
+            False,
+            "only the empty collection that it was at first is whole; to keep all but what is in "
+            f"damaged files: vit4icd index recover {collection} --drop-damaged",
+        )
+        return 1
     say(
         False,
-        f"version {found.version} is whole, with {found.n_images} pictures; to go back to it and "
+        f"version {found.version} is whole, with {_pictures(found.n_images)}; to go back to it and "
         f"give up what came later: vit4icd index recover {collection} --to {found.version}; or to "
         f"keep all but what is in damaged files: vit4icd index recover {collection} --drop-damaged",
     )
     return 1
+
+
+def _pictures(n: int) -> str:
+    return counted(n, "picture")
 
 
 def _drop_damaged(collection: str) -> int:
@@ -279,8 +290,8 @@ def _drop_damaged(collection: str) -> int:
     again = "; add theirs again: index add skips those that are there" * bool(saved.n_lost)
     say(
         False,
-        f"{collection} holds {saved.n_images} pictures, as version {saved.version}; "
-        f"{saved.n_lost} were in {len(saved.dropped)} damaged files{again}",
+        f"{collection} holds {_pictures(saved.n_images)}, as version {saved.version}; "
+        f"{saved.n_lost} were in {counted(len(saved.dropped), 'damaged file')}{again}",
     )
     return index_verify(collection)
 

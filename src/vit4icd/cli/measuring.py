@@ -15,7 +15,7 @@ from vit4icd.cli.options import (
     require_outputs,
     settled,
 )
-from vit4icd.cli.terminal import bar, say, talk
+from vit4icd.cli.terminal import bar, counted, say, talk
 from vit4icd.errors import ConfigError
 
 __all__ = ["calibrate", "demo", "describe", "evaluate", "match"]
@@ -67,8 +67,8 @@ def describe(
     reused = f", {summary.n_reused} found done" if summary.n_reused else ""
     say(
         quiet,
-        f"{summary.n_described} pictures described at {summary.images_per_s:.1f} a second{reused}: "
-        f"{out}",
+        f"{counted(summary.n_described, 'picture')} described at {summary.images_per_s:.1f} a "
+        f"second{reused}: {out}",
     )
     if summary.n_skipped:
         say(quiet, f"{summary.n_skipped} skipped, see {extract.skipped_path(out)}")
@@ -252,7 +252,7 @@ def calibrate(
         table.add_row(*row)
     Console().print(table)
     if result.n_skipped:
-        say(quiet, f"{result.n_skipped} pictures could not be read")
+        say(quiet, f"{counted(result.n_skipped, 'picture')} could not be read")
     if report is not None:
         write_page(report, room.calibration_page(result))
     say(quiet, f"stored in {model}")

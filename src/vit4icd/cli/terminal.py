@@ -17,7 +17,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-__all__ = ["Advance", "bar", "n_columns", "print_table", "say", "shown", "talk"]
+__all__ = ["Advance", "bar", "counted", "n_columns", "print_table", "say", "shown", "talk"]
 
 _WIDE = 10_000  # columns of a table that no terminal shows, so that nothing is cut off
 
@@ -52,6 +52,16 @@ def bar(what: str, quiet: bool, *, with_lines: bool = False) -> Iterator[Advance
         yield lambda done, total, remark: progress.update(
             task, completed=done, total=total, remark=remark
         )
+
+
+def counted(n: int, thing: str) -> str:
+    """Return how many things there are, in words that fit one of them, too.
+
+    Example:
+        >>> counted(1, "picture"), counted(0, "file")
+        ('1 picture', '0 files')
+    """
+    return f"{n} {thing}" + "s" * (n != 1)
 
 
 def say(quiet: bool, text: str) -> None:
