@@ -16,6 +16,7 @@ from vit4icd.collection import searching as searching_room
 from vit4icd.collection import writing as writing_room
 from vit4icd.collection.sketches import SketchIndex
 from vit4icd.collection.table import Table
+from vit4icd.collection.views import views_of
 from vit4icd.describer import OnnxDescriber
 from vit4icd.errors import (
     ConfigError,
@@ -530,6 +531,17 @@ def test_finds_turned_and_mirrored_pictures(
     assert matches[0].reference == "lamp.jpg"
     assert matches[0].orientation == orientation
     assert matches[0].similarity == pytest.approx(1, abs=0.02)
+
+
+def test_turns_large_pictures_reduced(photographs: Collection) -> None:
+    large = resize(read_image(PHOTOGRAPHS / "lamp.jpg"), 1_200, 900)
+    views = dict(views_of(large, rotate=True, at_least=200))
+    assert views["upright"] is large
+    assert views["rotated 180"].shape == (225, 200, 3)
+    assert views["flipped and rotated 90"].shape == (200, 225, 3)
+    assert views["flipped"].mean() == pytest.approx(large.mean(), abs=1)
+    (matches,) = photographs.search(np.rot90(large).copy(), rotate=True)
+    assert (matches[0].reference, matches[0].orientation) == ("lamp.jpg", "rotated 90")
 
 
 def test_finds_mirrored_pictures(photographs: Collection) -> None:

@@ -115,7 +115,11 @@ class Searching:
         views = {  # one after the other, so that a large picture is there twice at most
             view: prepare(turned, preprocessing)[None]
             for view, turned in views_of(
-                image, flip=self.flip, rotate=self.rotate, regions=self.regions
+                image,
+                flip=self.flip,
+                rotate=self.rotate,
+                regions=self.regions,
+                at_least=preprocessing.at_least,
             )
         }
         features = None

@@ -5,6 +5,7 @@ from itertools import product
 
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image
 
 from vit4icd.images import Source, read_image
 from vit4icd.matches import refuse_plain, too_plain
@@ -37,18 +38,26 @@ def picture_of(
 
 
 def views_of(
-    image: Picture, *, flip: bool = False, rotate: bool = False, regions: bool = False
+    image: Picture,
+    *,
+    flip: bool = False,
+    rotate: bool = False,
+    regions: bool = False,
+    at_least: int | None = None,
 ) -> Iterator[tuple[str, Picture]]:
     """Yield a picture whole and, if asked, mirrored, turned and in parts, each with a name.
 
     With ``rotate`` come all eight orientations, with ``regions`` the parts of each, as
-    :func:`parts_of` gives them.
+    :func:`parts_of` gives them. With ``at_least``, as :attr:`Preprocessing.at_least` says it, a
+    large picture is mirrored and turned reduced: only the upright one has to be described as
+    references are.
 
     Example:
         >>> [name for name, _ in views_of(np.zeros((2, 3, 3), np.uint8), flip=True)]
         ['upright', 'flipped']
     """
-    for orientation, turned in _orientations(image, flip or rotate, rotate):
+    sides = at_least and at_least * (1 + regions)  # parts have half of them
+    for orientation, turned in _orientations(image, flip or rotate, rotate, sides):
         yield orientation, turned
         if regions:
             for number, part in parts_of(turned):
@@ -84,10 +93,22 @@ def n_views(*, flip: bool, rotate: bool, regions: bool) -> int:
     return (8 if rotate else 2 if flip else 1) * (1 + N_PARTS * regions)
 
 
-def _orientations(image: Picture, flip: bool, rotate: bool) -> Iterator[tuple[str, Picture]]:
-    for is_flipped in (False, True) if flip else (False,):
-        mirrored = image[:, ::-1] if is_flipped else image
+def _orientations(
+    image: Picture, flip: bool, rotate: bool, at_least: int | None
+) -> Iterator[tuple[str, Picture]]:
+    yield "upright", image
+    if not flip:
+        return
+    small = image if at_least is None else _reduced(image, at_least)
+    for is_flipped, mirrored in ((False, small), (True, small[:, ::-1])):
         for turns in range(4) if rotate else (0,):
             words = ["flipped"] * is_flipped + [f"rotated {90 * turns}"] * (turns > 0)
-            turned = np.ascontiguousarray(np.rot90(mirrored, -turns))
-            yield " and ".join(words) or "upright", turned
+            if words:
+                yield " and ".join(words), np.ascontiguousarray(np.rot90(mirrored, -turns))
+
+
+def _reduced(image: Picture, at_least: int) -> Picture:
+    """Return the mean of blocks of a picture, each side shrunk as far as it stays long enough."""
+    height, width = image.shape[:2]
+    factors = max(1, width // at_least), max(1, height // at_least)
+    return image if max(factors) == 1 else np.asarray(Image.fromarray(image).reduce(factors))
