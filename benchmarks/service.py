@@ -113,9 +113,7 @@ class _Cost:
 
 
 def _engine_work(describer: OnnxDescriber, queries: Sequence[bytes]) -> Callable[[], None]:
-    preprocessing = describer.preprocessing
-    images = [read_image(data, at_least=preprocessing.at_least) for data in queries]
-    pixels = np.stack([prepare(image, preprocessing) for image in images])
+    pixels = np.stack([_pixels(describer, data) for data in queries])
     describer.describe(pixels[:16])
 
     def run() -> None:
@@ -126,13 +124,15 @@ def _engine_work(describer: OnnxDescriber, queries: Sequence[bytes]) -> Callable
 
 
 def _describing_work(describer: OnnxDescriber, queries: Sequence[bytes]) -> Callable[[], object]:
-    preprocessing = describer.preprocessing
-
     def prepared(data: bytes) -> Prepared[None]:
-        image = read_image(data, at_least=preprocessing.at_least)
-        return Prepared(prepare(image, preprocessing)[None], None)
+        return Prepared(_pixels(describer, data)[None], None)
 
     return lambda: list(described(queries, prepared, describer, name=lambda _: "query"))
+
+
+def _pixels(describer: OnnxDescriber, data: bytes) -> np.ndarray:
+    preprocessing = describer.preprocessing
+    return prepare(read_image(data, at_least=preprocessing.at_least), preprocessing)
 
 
 def _measured(work: Callable[[], object]) -> _Cost:

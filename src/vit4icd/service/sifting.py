@@ -48,36 +48,10 @@ class Sifted:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Sifting:
-    """What answers pass through before anybody sees them."""
+    """What makes answers of what was sifted, and keeps it for review if asked."""
 
-    decisions: Decisions
     findings: Findings
     previews: Previews
-
-    def search(
-        self, searching: Searching, queries: Sequence[Query], *, look_up: bool
-    ) -> list[Sifted | Exception]:
-        """Search, and hold back what was judged; there may be k matches beside that.
-
-        References are looked up where somebody judged, and everywhere with ``look_up``.
-        """
-        never, shas = self.decisions.never(), [sha256_of_bytes(query.data) for query in queries]
-        judged = [_Judged(self.decisions.rejected(sha256), never) for sha256 in shas]
-        rows_of = defaultdict[int, list[int]](list)
-        for row, one in enumerate(judged):
-            rows_of[searching.k + min(one.n_pictures, _MAX_SPARE)].append(row)
-        results: dict[int, Sifted | Exception] = {}
-        for k, rows in rows_of.items():
-            found = replace(searching, k=k).run([queries[row] for row in rows])
-            for row, result in zip(rows, found, strict=True):
-                results[row] = (
-                    result
-                    if isinstance(result, Exception)
-                    else _sifted(
-                        searching, queries[row], shas[row], result, judged[row], look_up=look_up
-                    )
-                )
-        return [results[row] for row in range(len(queries))]
 
     def answer(self, sifted: Sifted) -> SearchAnswer:
         """Return the answer to a query of which nothing is kept; it waits for nothing."""
@@ -117,7 +91,7 @@ class Sifting:
 class SiftedSearching:
     """Searches with the same options whose answers are sifted: a kind of work for the engine."""
 
-    sifting: Sifting
+    decisions: Decisions
     searching: Searching
     look_up: bool = False
 
@@ -126,8 +100,51 @@ class SiftedSearching:
         return self.searching.pictures(item)
 
     def run(self, items: Sequence[Query]) -> list[Sifted | Exception]:
-        """Answer the queries together; a picture that cannot be searched costs only itself."""
-        return self.sifting.search(self.searching, items, look_up=self.look_up)
+        """Search, and hold back what was judged; there may be k matches beside that.
+
+        References are looked up where somebody judged, and everywhere with ``look_up``. A picture
+        that cannot be searched costs only itself.
+        """
+        never, shas = self.decisions.never(), [sha256_of_bytes(query.data) for query in items]
+        judged = [_Judged(self.decisions.rejected(sha256), never) for sha256 in shas]
+        rows_of = defaultdict[int, list[int]](list)
+        for row, one in enumerate(judged):
+            rows_of[self.searching.k + min(one.n_pictures, _MAX_SPARE)].append(row)
+        results: dict[int, Sifted | Exception] = {}
+        for k, rows in rows_of.items():
+            found = replace(self.searching, k=k).run([items[row] for row in rows])
+            for row, result in zip(rows, found, strict=True):
+                results[row] = (
+                    result
+                    if isinstance(result, Exception)
+                    else self._sifted(items[row], shas[row], result, judged[row])
+                )
+        return [results[row] for row in range(len(items))]
+
+    def _sifted(self, query: Query, sha256: str, found: Found, judged: "_Judged") -> Sifted:
+        """Keep the k best matches that may be shown, and count the better ones that may not."""
+        is_looked_up = self.look_up or judged.n_pictures > 0
+        kept: Kept = []
+        held_back: list[str] = []
+        for match in found.answer.matches:
+            if len(kept) == self.searching.k:
+                break
+            record = _record(self.searching.shelf, match.reference) if is_looked_up else None
+            why = judged.why(record)
+            if why is None:
+                kept.append((match, record))
+            else:
+                held_back.append(why)
+        return Sifted(
+            shelf=self.searching.shelf,
+            query=query,
+            sha256=sha256,
+            basis=found.basis,
+            kept=kept,
+            nearest=_nearest(self.searching.shelf, found, kept, judged),
+            n_rejected=held_back.count("rejected"),
+            n_never=held_back.count("never"),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,34 +165,6 @@ class _Judged:
         if record.sha256 in self.never:
             return "never"
         return "rejected" if record.sha256 in self.rejected else None
-
-
-def _sifted(
-    searching: Searching, query: Query, sha256: str, found: Found, judged: _Judged, *, look_up: bool
-) -> Sifted:
-    """Keep the k best matches that may be shown, and count the better ones that may not."""
-    kept: Kept = []
-    held_back: list[str] = []
-    for match in found.answer.matches:
-        if len(kept) == searching.k:
-            break
-        is_asked = look_up or judged.n_pictures > 0
-        record = _record(searching.shelf, match.reference) if is_asked else None
-        why = judged.why(record)
-        if why is None:
-            kept.append((match, record))
-        else:
-            held_back.append(why)
-    return Sifted(
-        shelf=searching.shelf,
-        query=query,
-        sha256=sha256,
-        basis=found.basis,
-        kept=kept,
-        nearest=_nearest(searching.shelf, found, kept, judged),
-        n_rejected=held_back.count("rejected"),
-        n_never=held_back.count("never"),
-    )
 
 
 def _nearest(shelf: Shelf, found: Found, kept: Kept, judged: _Judged) -> Match | None:

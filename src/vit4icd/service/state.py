@@ -123,9 +123,7 @@ class State:
         self.findings = Findings(
             self.database, keep=config.keep_findings, on_forgotten=self.previews.sweep
         )
-        self.sifting = Sifting(
-            decisions=self.decisions, findings=self.findings, previews=self.previews
-        )
+        self.sifting = Sifting(findings=self.findings, previews=self.previews)
         self.queueing = Queueing(decisions=self.decisions, findings=self.findings)
         self.fetcher = Fetcher(config.limits.max_bytes) if config.allow_urls else None
         self.uploads, self.turns = Uploads(config.own_limits, self.fetcher), Turns()

@@ -166,11 +166,9 @@ class Uploads:
         if kind.startswith("image/") or kind in ("application/octet-stream", ""):
             data = b"".join([piece async for piece in stream])
             _require_bytes(len(data), self.limits.max_bytes)
-            if not data and not is_needed:
-                return Upload({}, {})
-            if not data:
+            if not data and is_needed:
                 raise Problem("empty", "the request has no picture")
-            return Upload({"image": Picture("", data)}, {})
+            return Upload({"image": Picture("", data)} if data else {}, {})
         raise Problem(
             "unsupported_format",
             f"pictures come as multipart/form-data, image/* or octet-stream, not {kind!r}",

@@ -21,7 +21,7 @@ from vit4icd.service.library import Adding, New, Searching, sha256_of_bytes
 from vit4icd.service.library import Query as Asked
 from vit4icd.service.problems import Problem, problem_of
 from vit4icd.service.routes.images import preview_of, remove
-from vit4icd.service.routes.shared import Held, body_of, options_of, require_id
+from vit4icd.service.routes.shared import MAX_ID, Held, body_of, options_of, require_id
 from vit4icd.service.sifting import SiftedSearching
 from vit4icd.service.state import State
 from vit4icd.service.uploads import Upload
@@ -36,7 +36,7 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
 }
 router = APIRouter(prefix="/rest", tags=["MatchEngine"], responses=_ANSWERS)
 
-_PAGE, _MAX_ID = 1_000, 1_024
+_PAGE = 1_000
 _NUMBERED = re.compile(r"images\[(\d{1,3})\]")
 _ONE = {"image": "url"}
 _MANY = _ONE | {f"images[{number}]": f"urls[{number}]" for number in range(1_000)}
@@ -70,7 +70,7 @@ class RestSearchOptions(BaseModel):
     """How a picture is searched; clients of MatchEngine send fields."""
 
     filepath: str | None = Field(
-        default=None, max_length=_MAX_ID, description="Of a picture that was added, to search it."
+        default=None, max_length=MAX_ID, description="Of a picture that was added, to search it."
     )
     min_score: float = Field(default=0.0, ge=0, le=100)
     offset: int = Field(default=0, ge=0, le=1_000)
@@ -106,7 +106,7 @@ async def rest_search(
             else:
                 picture = upload.only()
                 query = Asked(picture.name or "query", picture.data)
-            sifted = await held.do(SiftedSearching(held.sifting, searching, look_up=True), query)
+            sifted = await held.do(SiftedSearching(held.decisions, searching, look_up=True), query)
             answer = await asyncio.to_thread(held.sifting.remember, sifted)
         rows = [_row(match) for match in answer.matches[options.offset :]]
         return [row for row in rows if float(row["score"]) >= options.min_score]
@@ -137,7 +137,7 @@ async def rest_compare(request: Request, held: Held) -> JSONResponse:
 @router.post("/delete/", dependencies=administers, include_in_schema=False)
 @router.post("/delete", dependencies=administers, include_in_schema=False)
 async def rest_delete(
-    held: Held, filepath: Annotated[str, Query(min_length=1, max_length=_MAX_ID)]
+    held: Held, filepath: Annotated[str, Query(min_length=1, max_length=MAX_ID)]
 ) -> JSONResponse:
     """Remove the picture of a filepath."""
 

@@ -13,6 +13,7 @@ from vit4icd.service.state import State, state_of
 from vit4icd.service.uploads import Upload
 
 __all__ = [
+    "MAX_ID",
     "PROBLEMS",
     "Held",
     "Limit",
@@ -42,7 +43,8 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     for status, text in (("4XX", "What is wrong with the request."), ("5XX", "What failed."))
 }
 
-_MAX_ID = 1_024  # bytes
+MAX_ID = 1_024
+"""Bytes of an id."""
 _FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 _ABOUT_URLS = "In place of the part, where the service fetches pictures (--allow-urls)."
 
@@ -136,6 +138,6 @@ def require_id(id_: str) -> str:
     Raises:
         Problem: it is too long, or empty.
     """
-    if not 0 < len(id_.encode("utf-8", "surrogateescape")) <= _MAX_ID:
-        raise Problem("invalid_request", f"an id has 1 to {_MAX_ID} bytes")
+    if not 0 < len(id_.encode("utf-8", "surrogateescape")) <= MAX_ID:
+        raise Problem("invalid_request", f"an id has 1 to {MAX_ID} bytes")
     return id_
