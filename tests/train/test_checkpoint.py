@@ -102,8 +102,15 @@ def test_prepares_pictures_for_official_weights_as_the_official_extraction(tmp_p
     assert read_model_card(tmp_path / "start").preprocessing == replace(wanted, colour="colour")
 
 
-def test_reads_what_a_stage_left_of_a_vit_that_pools_its_patches(tmp_path: Path) -> None:
-    model = build(Architecture(name="vit_test", image_size=32, dim=8, pooling="patches"))
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        Architecture(name="vit_test", image_size=32, dim=8, pooling="patches"),
+        Architecture(name="efficientnet_lite0", dim=8, pooling="levels"),
+    ],
+)
+def test_reads_how_a_stage_pooled(architecture: Architecture, tmp_path: Path) -> None:
+    model = build(architecture)
     state = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     imported = import_weights(_save(tmp_path / "averaged.pt", state))
     assert imported.architecture == model.architecture

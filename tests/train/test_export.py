@@ -5,14 +5,17 @@ from collections.abc import Callable
 from functools import cache
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from tests.conftest import make_pictures
 from vit4icd.describer import load_describer
 from vit4icd.errors import ConfigError, FormatError, WeightsError
 from vit4icd.preprocessing import Preprocessing
+from vit4icd.train import command
 from vit4icd.train import export as room
 from vit4icd.train.descriptor import Architecture, BackboneName, build
 from vit4icd.train.export import export, load_model
@@ -23,8 +26,19 @@ PREPROCESSING = Preprocessing(image_size=32, colour="colour")
 def _export(folder: Path, name: BackboneName = "vit_test", **options: object) -> Path:
     torch.manual_seed(0)
     model = build(Architecture(name=name, image_size=32, dim=16))
+    if name == "efficientnet_lite0":
+        _settle_norms(model)
     export(model, PREPROCESSING, folder, provenance="test", licence="Apache-2.0", **options)  # type: ignore[arg-type]
     return folder
+
+
+def _settle_norms(model: torch.nn.Module) -> None:
+    """Set running statistics to those of some noise, without which deep maps are all but zero."""
+    norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0
+    with torch.no_grad():
+        model.train()(torch.randn(32, 3, 32, 32))
 
 
 Exported = Callable[[BackboneName, bool], Path]
@@ -76,6 +90,33 @@ def test_describes_by_patches_as_torch_does(tmp_path: Path) -> None:
     assert (load_describer(folder, n_threads=1).describe(pixels) * theirs).sum(
         axis=1
     ).min() > 0.9999
+
+
+def test_learns_a_projection_of_two_levels(exported: Exported, tmp_path: Path) -> None:
+    make_pictures(tmp_path / "pictures", 20)
+    card = command.export(
+        exported("efficientnet_lite0", True),
+        tmp_path / "model",
+        whiten=[tmp_path / "pictures"],
+        copies=1,
+        levels=True,
+    )
+    assert card.provenance == (
+        "test; described by two levels; projection learnt on 1 edited copies each of 20 pictures"
+    )
+    model = load_model(tmp_path / "model")
+    assert model.architecture.pooling == "levels"
+    pixels = np.random.default_rng(0).standard_normal((3, 3, 32, 32)).astype(np.float32)
+    with torch.no_grad():
+        theirs = model.describe(torch.from_numpy(pixels)).numpy()
+    ours = load_describer(tmp_path / "model", n_threads=1).describe(pixels)
+    assert (ours * theirs).sum(axis=1).min() > 0.9999
+
+
+@pytest.mark.parametrize("asked", [{"levels": True}, {"copies": 2}])
+def test_fits_no_projection_without_pictures(old: Path, tmp_path: Path, asked: Any) -> None:
+    with pytest.raises(ConfigError, match="need --whiten"):
+        command.export(old, tmp_path / "new", **asked)
 
 
 def test_halves_the_file_in_half_precision(exported: Exported) -> None:

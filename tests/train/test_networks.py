@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from vit4icd.errors import ConfigError, FormatError
-from vit4icd.train.descriptor import Architecture, BackboneName, build
+from vit4icd.train.descriptor import Architecture, BackboneName, build, with_levels
 from vit4icd.train.efficientnet import EfficientNetLite0
 from vit4icd.train.resnet import ResNet
 from vit4icd.train.vit import VisionTransformer, resize_position
@@ -41,6 +41,29 @@ def test_keeps_the_last_map_of_the_teacher_at_a_sixteenth() -> None:
     for stride, side in ((1, 4), (2, 2)):
         resnet = ResNet(depths=(1, 1, 1, 1), width=4, last_stride=stride).eval()
         assert resnet(torch.randn(1, 3, 64, 64)).shape[2:] == (side, side)
+
+
+def test_describes_by_two_levels_of_an_efficientnet() -> None:
+    plain = build(Architecture(name="efficientnet_lite0", image_size=64, dim=24)).eval()
+    model = with_levels(plain)
+    assert model.architecture == Architecture(
+        name="efficientnet_lite0", image_size=64, dim=24, pooling="levels"
+    )
+    assert model.wide_parts == (1280, 672)
+    pixels = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        last, middle = model.backbone.levels(pixels)
+        wide, raw = model(pixels)
+        torch.testing.assert_close(plain.backbone(pixels), last)
+    assert middle.shape == (2, 672, 4, 4)
+    assert raw.shape == (2, 24)
+    cubes = [maps.clamp(min=1e-6).pow(3).mean(dim=(2, 3)).pow(1 / 3) for maps in (last, middle)]
+    torch.testing.assert_close(wide, torch.cat(cubes, dim=1), rtol=1e-4, atol=1e-5)
+
+
+def test_other_networks_have_no_levels() -> None:
+    with pytest.raises(ConfigError, match="vit_test has no pooling 'levels'"):
+        with_levels(build(Architecture(name="vit_test", image_size=32)))
 
 
 def test_makes_waves_only_while_it_trains() -> None:

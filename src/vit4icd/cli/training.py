@@ -108,6 +108,8 @@ def export(
     without_torch_weights: Flag = False,
     average: tuple[Path, ...] = (),
     whiten: tuple[Path, ...] = (),
+    copies: int = 0,
+    levels: Flag = False,
     overwrite: Flag = False,
     quiet: Flag = False,
 ) -> int:
@@ -124,6 +126,8 @@ def export(
         average: Model folders of the same network whose weights to average with this one's.
         whiten: Pictures, folders and tar shards, some thousand pictures; the projection is replaced
             by one that evens out what they have in common.
+        copies: Learn the projection on so many edited copies of each of those pictures.
+        levels: Describe by a finer map of an EfficientNet beside its last one; needs --whiten.
         overwrite: Replace the model folder in --out, with its background set and calibration.
         quiet: No progress.
     """
@@ -141,6 +145,8 @@ def export(
             torch_weights=not without_torch_weights,
             average=average,
             whiten=whiten,
+            copies=copies,
+            levels=levels,
             overwrite=overwrite,
             progress=lambda done, n: advance(done, n, ""),
         )

