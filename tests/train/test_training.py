@@ -19,7 +19,7 @@ from tests.conftest import make_pictures
 from vit4icd.datasets import open_classes
 from vit4icd.errors import ConfigError, DataError, MismatchError
 from vit4icd.labelled_pairs import LabelledPairs
-from vit4icd.storage import read_json
+from vit4icd.storage import file_sha256, read_json
 from vit4icd.train import command
 from vit4icd.train.checkpoint import import_weights
 from vit4icd.train.export import load_model
@@ -399,6 +399,27 @@ def test_starts_from_the_weights_that_a_stage_left(whole: Path, tmp_path: Path) 
     with pytest.raises(ConfigError, match="use the model folder beside it"):
         command.import_weights(path, tmp_path / "imported", licence="unknown")
     assert not (tmp_path / "imported").exists()
+
+
+def test_starts_from_a_model_folder(whole: Path, tmp_path: Path) -> None:
+    start = whole / "out" / "teacher" / "model"
+    train(
+        replace(tiny(), seed=5),  # whose own fresh weights are others
+        _data(whole),
+        out=tmp_path,
+        place=PLACE,
+        stages=["teacher"],
+        starts={"teacher": start},
+    )
+    config = json.loads((tmp_path / "teacher" / "config.json").read_text())
+    assert config["start_sha256"] == file_sha256(start / "model.safetensors")
+    first, second = (load_model(folder) for folder in (start, tmp_path / "teacher" / "model"))
+    near = [
+        torch.cosine_similarity(t.flatten(), second.state_dict()[name].flatten(), dim=0)
+        for name, t in first.state_dict().items()
+        if name.endswith("conv1.weight")
+    ]
+    assert min(near) > 0.9  # six steps away, where fresh weights would be at 0
 
 
 def test_writes_a_lost_model_folder_again_and_replaces_none(whole: Path, tmp_path: Path) -> None:

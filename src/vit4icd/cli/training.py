@@ -18,7 +18,7 @@ StageName = Literal["teacher", "student", "tune", "pairs"]
 
 
 def train(
-    recipe: Positional[Literal["paper", "small", "cpu", "refine", "tiny"]],
+    recipe: Positional[Literal["paper", "small", "cpu", "refine", "levels", "tiny"]],
     /,
     *,
     data: Path,
@@ -40,14 +40,15 @@ def train(
 
     Args:
         recipe: paper is ViT4ICD as published; cpu trains in about an hour on two cores,
-            refine goes on from its teacher for another hour.
+            refine goes on from its teacher for another hour, levels from a teacher that describes
+            by two levels of maps.
         data: Folder of pictures, of the original's {class}_{j}.jpg copies, or of tar shards.
         out: Folder of the run; each stage leaves its log, weights and model folder there.
         resume: Go on with the run in --out.
         stages: The stages to run, out of teacher, student, tune and pairs.
         pairs: Labelled pairs of stage 3: a CSV query,reference, or the original's folders.
         support: Unedited pictures for the compatibility loss; those of --data by default.
-        start: STAGE=FILE, weights that a stage's backbone starts from.
+        start: STAGE=PATH, weights or a model folder that a stage starts from.
         teacher: Model folder of the teacher, when its stage is not run.
         neighbours: Descriptor file of --data; recipes that train look-alikes side by side need it.
         settings: FIELD=VALUE changes a field of the recipe: teacher.loop.schedule.n_epochs=3

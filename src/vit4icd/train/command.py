@@ -29,7 +29,7 @@ Advance = Callable[[int, int, str], None]
 class Options:
     """The words of ``vit4icd train``."""
 
-    recipe: Literal["paper", "small", "cpu", "refine", "tiny"]
+    recipe: Literal["paper", "small", "cpu", "refine", "levels", "tiny"]
     data: Path
     out: Path
     resume: bool = False

@@ -13,7 +13,7 @@ from vit4icd.datasets import ClassSource, ImageSource
 from vit4icd.errors import ConfigError, MismatchError
 from vit4icd.labelled_pairs import LabelledPairs
 from vit4icd.storage import file_sha256, read_json, write_json
-from vit4icd.train.checkpoint import import_weights, load_backbone
+from vit4icd.train.checkpoint import ImportedWeights, import_weights, load_backbone
 from vit4icd.train.descriptor import DescriptorModel, build
 from vit4icd.train.export import export, load_model, require_place
 from vit4icd.train.feed import Feed, FeedConfig, open_feed, require_readable
@@ -82,9 +82,9 @@ def train(
 
     Each stage works in ``out/<stage>`` and leaves there config.json (written before its first
     step), log.jsonl, averaged.pt (what the next stage starts from) and the folder ``model``.
-    ``starts`` maps a stage to a weights file that its backbone starts from; ``teacher`` is a model
-    folder to use as the teacher instead of the one in ``out``. With ``resume``, finished stages
-    are skipped and an unfinished one goes on.
+    ``starts`` maps a stage to a weights file, or model folder, that it starts from; ``teacher`` is
+    a model folder to use as the teacher instead of the one in ``out``. With ``resume``, finished
+    stages are skipped and an unfinished one goes on.
 
     Raises:
         ConfigError: the folder holds a run and ``resume`` is not set, or a needed stage is missing.
@@ -186,7 +186,7 @@ def _learner(job: _Run, name: StageName, stage: StageConfig) -> Learner:
     torch.manual_seed(job.recipe.seed)
     model = build(stage.architecture)
     if name in job.starts:
-        load_backbone(model, import_weights(job.starts[name]))
+        load_backbone(model, _weights(job.starts[name]))
     learner = Learner(
         model,
         _LOSSES[name],
@@ -200,6 +200,19 @@ def _learner(job: _Run, name: StageName, stage: StageConfig) -> Learner:
     if previous is not None and name not in job.starts:
         learner.load_state_dict(load_learner(_finished(job, previous)))
     return learner
+
+
+def _weights(path: Path) -> ImportedWeights:
+    """Read a weights file, or the torch weights of a model folder."""
+    if not path.is_dir():
+        return import_weights(path)
+    model = load_model(path)
+    return ImportedWeights(
+        kind="model folder",
+        architecture=model.architecture,
+        state=model.state_dict(),
+        complete=True,
+    )
 
 
 def _teacher(job: _Run) -> DescriptorModel:
@@ -234,6 +247,8 @@ def _export(job: _Run, name: StageName, model: DescriptorModel) -> None:
 def _describe_run(job: _Run, name: StageName) -> dict[str, Any]:
     """Return what a stage's config.json records: enough to know whether a run is the same."""
     start = job.starts.get(name)
+    if start is not None and start.is_dir():
+        start /= "model.safetensors"
     return {
         "package_version": vit4icd.__version__,
         "recipe": job.recipe.name,

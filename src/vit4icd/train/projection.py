@@ -56,7 +56,8 @@ def fit_projection(
     Starts from the whitened plain pictures (every level evened out with power 1, their common
     principal directions) and minimises InfoNCE with an entropy term over two copies of each picture
     of a batch. As nothing before the projection changes, features are computed once and batches can
-    hold a thousand pictures. Source: Pizzi et al. 2022 (SSCD), eqs. 2 and 3; decision 14.
+    hold a thousand pictures. The numbers of a raw descriptor have a variance of 1 in the mean, so
+    that a training can go on from here. Source: Pizzi et al. 2022 (SSCD), eqs. 2, 3; decision 14.
 
     Raises:
         DataError: fewer pictures than the descriptor has dimensions, or no edited copies.
@@ -72,8 +73,9 @@ def fit_projection(
     even = even_levels(plain - mean, model.wide_parts, n_kept, 1.0)
     levels = ((copies - mean.astype(np.float32)) @ even.T.astype(np.float32)).astype(np.float32)
     start = principal_directions(levels[:, 0], model.dim, 0.0).astype(np.float32)
-    weight = _learnt(torch.from_numpy(levels), torch.from_numpy(start), config, progress)
-    set_projection(model, weight.numpy().astype(np.float64) @ even, mean)
+    weight = _learnt(torch.from_numpy(levels), torch.from_numpy(start), config, progress).numpy()
+    deviation = np.sqrt((levels[:, 0] @ weight.T).var(axis=0).mean())
+    set_projection(model, weight.astype(np.float64) / deviation @ even, mean)
 
 
 def features_of_copies(

@@ -21,6 +21,7 @@ __all__ = [
     "StageConfig",
     "StageName",
     "cpu",
+    "levels",
     "override",
     "paper",
     "refine",
@@ -234,6 +235,38 @@ def refine() -> Recipe:
     )
 
 
+def levels() -> Recipe:
+    """Return what goes on from a teacher of ``cpu`` that describes by two levels of its maps.
+
+    Half an hour at a small rate, norms as they are, on the contrast of descriptors whose projection
+    was learnt on copies already (``vit4icd export --levels --whiten ... --copies 3``); the finer
+    level had not been trained for copies before. The other stages are those of ``cpu``.
+    """
+    recipe = cpu()
+    teacher = recipe.teacher
+    schedule = Schedule(
+        n_epochs=33, steps_per_epoch=10, learning_rate=2e-4, warmup_epochs=1, decay_from_epoch=10
+    )
+    loop = replace(
+        teacher.loop,
+        schedule=schedule,
+        backbone_rate=0.5,
+        ema_decay=0.99,
+        precision="float32",
+        keep_eval_mode=True,
+    )
+    return replace(
+        recipe,
+        name="levels",
+        teacher=replace(
+            teacher,
+            architecture=replace(teacher.architecture, pooling="levels"),
+            loop=loop,
+            losses=replace(teacher.losses, entropy=10.0),
+        ),
+    )
+
+
 def tiny() -> Recipe:
     """Return all four stages at a size that a test can run: 32 px, a few steps."""
     feed = FeedConfig(
@@ -333,6 +366,6 @@ def _colour_preprocessing(image_size: int) -> Preprocessing:
 
 
 RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe for recipe in (paper(), small(), cpu(), refine(), tiny())
+    recipe.name: recipe for recipe in (paper(), small(), cpu(), refine(), levels(), tiny())
 }
 """The recipes by name."""
