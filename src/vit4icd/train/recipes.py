@@ -114,7 +114,8 @@ def paper() -> Recipe:
 def small() -> Recipe:
     """Return the recipe of this project's own models: colour, edits on the fly, a small ViT.
 
-    The teacher is an EfficientNet-Lite0 that starts from ImageNet weights, the student the first
+    The teacher is an EfficientNet-Lite0 that starts from ImageNet weights and describes by two
+    levels of its maps (decision 14), the student the first
     eight blocks of a ViT-S/14, to start from DINOv2's. Batches and worker processes suit one GPU
     beside 16 processor cores, which make the copies.
     """
@@ -152,7 +153,7 @@ def small() -> Recipe:
     return Recipe(
         name="small",
         teacher=StageConfig(
-            architecture=Architecture(name="efficientnet_lite0", image_size=224),
+            architecture=Architecture(name="efficientnet_lite0", image_size=224, pooling="levels"),
             feed=feed,
             loop=loop,
             losses=losses,
