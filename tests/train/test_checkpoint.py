@@ -15,7 +15,7 @@ from vit4icd.preprocessing import OFFICIAL
 from vit4icd.storage import read_model_card
 from vit4icd.train import command
 from vit4icd.train.checkpoint import import_weights, load_backbone
-from vit4icd.train.descriptor import Architecture, BackboneName, build
+from vit4icd.train.descriptor import Architecture, BackboneName, build, with_levels
 from vit4icd.train.vit import VisionTransformer
 
 State = dict[str, Tensor]
@@ -117,6 +117,14 @@ def test_reads_how_a_stage_pooled(architecture: Architecture, tmp_path: Path) ->
     other = build(model.architecture)
     load_backbone(other, imported)
     torch.testing.assert_close(other.projection.weight, model.projection.weight)
+
+
+def test_starts_from_no_model_that_pools_otherwise(tmp_path: Path) -> None:
+    plain = build(Architecture(name="efficientnet_lite0", dim=8))
+    state = {f"model.{name}": tensor for name, tensor in plain.state_dict().items()}
+    imported = import_weights(_save(tmp_path / "averaged.pt", state))
+    with pytest.raises(WeightsError, match="'token', but the one to train 'levels': vit4icd exp"):
+        load_backbone(with_levels(plain), imported)
 
 
 def test_names_missing_extra_and_misshapen_keys(stage_3: State, tmp_path: Path) -> None:

@@ -113,9 +113,18 @@ def test_learns_a_projection_of_two_levels(exported: Exported, tmp_path: Path) -
     assert (ours * theirs).sum(axis=1).min() > 0.9999
 
 
-@pytest.mark.parametrize("asked", [{"levels": True}, {"copies": 2}])
-def test_fits_no_projection_without_pictures(old: Path, tmp_path: Path, asked: Any) -> None:
-    with pytest.raises(ConfigError, match="need --whiten"):
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"levels": True}, "need --whiten"),
+        ({"copies": 2}, "need --whiten"),
+        ({"copies": -1, "whiten": [Path()]}, "0 or more, not -1"),
+    ],
+)
+def test_fits_no_projection_without_pictures(
+    old: Path, tmp_path: Path, asked: Any, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
         command.export(old, tmp_path / "new", **asked)
 
 

@@ -68,6 +68,14 @@ def test_is_the_same_for_the_same_seed(model: DescriptorModel) -> None:
     assert not torch.equal(learnt[0], learnt[2])
 
 
+def test_learns_from_hardly_more_pictures_than_dimensions(model: DescriptorModel) -> None:
+    seen, new = (_copies(model.wide_dim, 40, seed=seed) for seed in (0, 1))
+    whiten(model, seen[:, 0].astype(np.float32), power=1.0)
+    whitened = _found(model, new)
+    fit_projection(model, seen, config=FitConfig(n_steps=20))
+    assert _found(model, new) > 0.8 * whitened
+
+
 def test_needs_pictures_and_copies(model: DescriptorModel) -> None:
     with pytest.raises(DataError, match="more pictures than that, not 16"):
         fit_projection(model, _copies(model.wide_dim, 16, seed=0))

@@ -17,16 +17,16 @@ import torch
 
 from tests.conftest import make_pictures
 from vit4icd.datasets import open_classes
-from vit4icd.errors import ConfigError, DataError, MismatchError
+from vit4icd.errors import ConfigError, DataError, MismatchError, WeightsError
 from vit4icd.labelled_pairs import LabelledPairs
-from vit4icd.storage import file_sha256, read_json
+from vit4icd.storage import file_sha256, read_json, read_model_card
 from vit4icd.train import command
 from vit4icd.train.checkpoint import import_weights
 from vit4icd.train.export import load_model
 from vit4icd.train.feed import Feed, FeedConfig, open_feed
 from vit4icd.train.loop import StepReport
 from vit4icd.train.pipeline import TrainingData, train
-from vit4icd.train.processes import Place
+from vit4icd.train.processes import Place, take_place
 from vit4icd.train.recipes import RECIPES, STAGES, Recipe, StageName, override, tiny
 from vit4icd.train.runs import load_learner
 from vit4icd.train.stages import Learner, LossConfig, pairs_loss, student_loss, teacher_loss
@@ -411,7 +411,9 @@ def test_starts_from_a_model_folder(whole: Path, tmp_path: Path) -> None:
         stages=["teacher"],
         starts={"teacher": start},
     )
-    config = json.loads((tmp_path / "teacher" / "config.json").read_text())
+    told = [read_model_card(folder).provenance for folder in (start, tmp_path / "teacher/model")]
+    assert told[1].startswith(f"{told[0]}; then vit4icd")
+    config = read_json(tmp_path / "teacher" / "config.json")
     assert config["start_sha256"] == file_sha256(start / "model.safetensors")
     first, second = (load_model(folder) for folder in (start, tmp_path / "teacher" / "model"))
     near = [
@@ -420,6 +422,31 @@ def test_starts_from_a_model_folder(whole: Path, tmp_path: Path) -> None:
         if name.endswith("conv1.weight")
     ]
     assert min(near) > 0.9  # six steps away, where fresh weights would be at 0
+
+
+def test_writes_nothing_where_the_start_is_missing_or_wrong(whole: Path, tmp_path: Path) -> None:
+    out, start = tmp_path / "out", whole / "out" / "teacher" / "model"
+    with pytest.raises(ConfigError, match="pass its folder with --start teacher=FOLDER"):
+        train(RECIPES["levels"], _data(whole), out=out, place=PLACE, stages=["teacher"])
+    with pytest.raises(WeightsError, match="holds a resnet_test"):
+        _run(_data(whole), out, stages=["student"], starts={"student": start})
+    assert not out.exists()
+
+
+def test_keeps_freed_memory_on_a_processor_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int]] = []
+
+    class Libc:
+        def mallopt(self, parameter: int, value: int) -> int:
+            asked.append((parameter, value))
+            return 1
+
+    monkeypatch.setattr("ctypes.CDLL", lambda _name: Libc())
+    with take_place("cpu"):
+        assert asked == [(-4, 0), (-1, 2**31 - 1)]
+    monkeypatch.setattr("ctypes.CDLL", lambda _name: object())  # where there is no glibc
+    with take_place("cpu"):
+        assert len(asked) == 2
 
 
 def test_writes_a_lost_model_folder_again_and_replaces_none(whole: Path, tmp_path: Path) -> None:

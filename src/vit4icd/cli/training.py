@@ -40,8 +40,8 @@ def train(
 
     Args:
         recipe: paper is ViT4ICD as published; cpu trains in about an hour on two cores,
-            refine goes on from its teacher for another hour, levels from a teacher that describes
-            by two levels of maps.
+            refine goes on from its teacher for a quarter of one, levels for half of one from a
+            teacher that describes by two levels of maps.
         data: Folder of pictures, of the original's {class}_{j}.jpg copies, or of tar shards.
         out: Folder of the run; each stage leaves its log, weights and model folder there.
         resume: Go on with the run in --out.
@@ -127,15 +127,15 @@ def export(
         average: Model folders of the same network whose weights to average with this one's.
         whiten: Pictures, folders and tar shards, some thousand pictures; the projection is replaced
             by one that evens out what they have in common.
-        copies: Learn the projection on so many edited copies of each of those pictures.
-        levels: Describe by a finer map of an EfficientNet beside its last one; needs --whiten.
+        copies: Learn the projection on so many edited copies of each picture of --whiten.
+        levels: Describe by a finer map of an EfficientNet beside its last one; with --whiten.
         overwrite: Replace the model folder in --out, with its background set and calibration.
         quiet: No progress.
     """
     _require_the_extra()
     from vit4icd.train import command
 
-    with bar("whitening", quiet or not whiten) as advance:
+    with bar("projection", quiet or not whiten) as advance:
         card = command.export(
             model,
             out,

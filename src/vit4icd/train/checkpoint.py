@@ -13,7 +13,7 @@ from vit4icd.train.descriptor import Architecture, BackboneName, DescriptorModel
 from vit4icd.train.efficientnet import EfficientNetLite0
 from vit4icd.train.vit import resize_position
 
-__all__ = ["ImportedWeights", "import_weights", "load_backbone"]
+__all__ = ["ImportedWeights", "import_weights", "load_backbone", "require_fit"]
 
 State = dict[str, Tensor]
 
@@ -79,13 +79,9 @@ def load_backbone(model: DescriptorModel, imported: ImportedWeights) -> None:
     A complete file of the same dimension gives the projection too.
 
     Raises:
-        WeightsError: the file is of another network.
+        WeightsError: see :func:`require_fit`.
     """
-    if imported.architecture.name != model.architecture.name:
-        raise WeightsError(
-            f"the file holds a {imported.architecture.name} ({imported.kind}), but the model is a "
-            f"{model.architecture.name}"
-        )
+    require_fit(model.architecture, imported)
     state = dict(imported.state)
     if imported.architecture.dim != model.dim:
         state = {name: tensor for name, tensor in state.items() if name.startswith("backbone.")}
@@ -94,6 +90,26 @@ def load_backbone(model: DescriptorModel, imported: ImportedWeights) -> None:
             state["backbone.pos_embed"], model.architecture.n_patches
         )
     model.load_state_dict(state, strict=False)
+
+
+def require_fit(architecture: Architecture, imported: ImportedWeights) -> None:
+    """Refuse weights that a model cannot start from.
+
+    Raises:
+        WeightsError: they are of another network, or their projection is one of other features.
+    """
+    theirs = imported.architecture
+    if theirs.name != architecture.name:
+        raise WeightsError(
+            f"the file holds a {theirs.name} ({imported.kind}), but the model is a "
+            f"{architecture.name}"
+        )
+    if imported.complete and theirs.pooling != architecture.pooling:
+        hint = ": vit4icd export --levels --whiten PICTURES --copies 3 makes such a start"
+        raise WeightsError(
+            f"the model to start from has the pooling {theirs.pooling!r}, but the one to train "
+            f"{architecture.pooling!r}{hint if architecture.pooling == 'levels' else ''}"
+        )
 
 
 def _load(path: Path) -> object:

@@ -154,6 +154,8 @@ def export(
         WeightsError: the exported model disagrees with torch.
     """
     exporting.require_place(out, overwrite=overwrite)
+    if copies < 0:
+        raise ConfigError(f"--copies is 0 or more, not {copies}")
     if (levels or copies) and not whiten:
         raise ConfigError("--levels and --copies need --whiten: pictures to fit the projection on")
     stated = dict(map(_threshold, thresholds))
@@ -206,7 +208,7 @@ def _new_projection(
         edits=robust_config(1.0),
         progress=progress,
     )
-    projection.fit_projection(model, features)
+    projection.fit_projection(model, features, progress=progress)
     return f"projection learnt on {n_copies} edited copies each of {len(features)} pictures"
 
 
@@ -223,4 +225,4 @@ def _start(text: str) -> tuple[StageName, Path]:
     for stage in STAGES:
         if equals and stage == name:
             return stage, Path(path)
-    raise ConfigError(f"--start is STAGE=FILE with a stage of {', '.join(STAGES)}, not {text!r}")
+    raise ConfigError(f"--start is STAGE=PATH with a stage of {', '.join(STAGES)}, not {text!r}")

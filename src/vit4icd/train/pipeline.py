@@ -12,8 +12,8 @@ import vit4icd
 from vit4icd.datasets import ClassSource, ImageSource
 from vit4icd.errors import ConfigError, MismatchError
 from vit4icd.labelled_pairs import LabelledPairs
-from vit4icd.storage import file_sha256, read_json, write_json
-from vit4icd.train.checkpoint import ImportedWeights, import_weights, load_backbone
+from vit4icd.storage import file_sha256, read_json, read_model_card, write_json
+from vit4icd.train.checkpoint import ImportedWeights, import_weights, load_backbone, require_fit
 from vit4icd.train.descriptor import DescriptorModel, build
 from vit4icd.train.export import export, load_model, require_place
 from vit4icd.train.feed import Feed, FeedConfig, open_feed, require_readable
@@ -87,7 +87,9 @@ def train(
     stages are skipped and an unfinished one goes on.
 
     Raises:
-        ConfigError: the folder holds a run and ``resume`` is not set, or a needed stage is missing.
+        ConfigError: the folder holds a run and ``resume`` is not set, or a needed stage or start is
+            missing.
+        WeightsError: a start of another network, or of another pooling.
         MismatchError: the folder's run has another configuration.
         DataError: fewer pictures than a batch needs, or labelled pairs that cannot be read.
         KeyboardInterrupt: the run was told to stop; its state is saved.
@@ -104,11 +106,23 @@ def train(
     )
     if not stages:
         raise ConfigError(f"name at least one stage of {', '.join(STAGES)}")
+    for name in stages:
+        _require_start(recipe.stage(name), job.starts.get(name), name)
     if place.leads and "pairs" in stages and data.pairs is not None:
         require_readable(data.pairs)
     for name in sorted(stages, key=STAGES.index):
         _run_stage(job, name)
     return out / max(stages, key=STAGES.index) / "model"
+
+
+def _require_start(stage: StageConfig, start: Path | None, name: StageName) -> None:
+    """Refuse a start that cannot be used before anything is written of the run."""
+    if start is not None:
+        require_fit(stage.architecture, _weights(start))
+    elif stage.needs_start:
+        raise ConfigError(
+            f"this recipe goes on from a trained model: pass its folder with --start {name}=FOLDER"
+        )
 
 
 def _run_stage(job: _Run, name: StageName) -> None:
@@ -234,7 +248,8 @@ def _export(job: _Run, name: StageName, model: DescriptorModel) -> None:
         model,
         replace(job.recipe.preprocessing, image_size=stage.architecture.image_size),
         job.out / name / "model",
-        provenance=(
+        provenance=_before(job.starts.get(name))
+        + (
             f"vit4icd {vit4icd.__version__}, recipe {job.recipe.name!r}, stage {name!r}, trained "
             f"on {job.data.name or 'unnamed data'} ({job.data.classes.n_classes} classes)"
         ),
@@ -242,6 +257,11 @@ def _export(job: _Run, name: StageName, model: DescriptorModel) -> None:
         config=_describe_run(job, name),
         seed=job.recipe.seed,
     )
+
+
+def _before(start: Path | None) -> str:
+    """Return what the model folder that a stage started from says of itself."""
+    return f"{read_model_card(start).provenance}; then " if start and start.is_dir() else ""
 
 
 def _describe_run(job: _Run, name: StageName) -> dict[str, Any]:

@@ -37,7 +37,8 @@ class Place:
 def take_place(device: str = "auto") -> Iterator[Place]:
     """Join the processes that torchrun started, or work alone; leave them on exit.
 
-    ``device`` is "auto" (CUDA where there is one, else CPU), "cpu" or "cuda".
+    ``device`` is "auto" (CUDA where there is one, else CPU), "cpu" or "cuda". On a CPU the process
+    keeps memory that is freed, to its end.
     """
     wants_cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     if not wants_cuda:

@@ -25,7 +25,8 @@ from vit4icd.train.whitening import (
 
 __all__ = ["FitConfig", "features_of_copies", "fit_projection"]
 
-_KEPT = 2  # directions that are learnt from, times the numbers of a descriptor
+_KEPT = 2  # directions that are learnt from, times the numbers of a descriptor; at most one for two
+# pictures, for directions in which plain pictures hardly vary would be blown up in their copies
 _AHEAD = 8  # pictures whose copies are made while the network describes as many
 
 
@@ -69,13 +70,14 @@ def fit_projection(
         raise DataError("a projection is learnt on edited copies, but there are none")
     plain = copies[:, 0].astype(np.float64)
     mean = plain.mean(axis=0)
-    n_kept = _KEPT * model.dim // len(model.wide_parts)
-    even = even_levels(plain - mean, model.wide_parts, n_kept, 1.0)
-    levels = ((copies - mean.astype(np.float32)) @ even.T.astype(np.float32)).astype(np.float32)
-    start = principal_directions(levels[:, 0], model.dim, 0.0).astype(np.float32)
-    weight = _learnt(torch.from_numpy(levels), torch.from_numpy(start), config, progress).numpy()
-    deviation = np.sqrt((levels[:, 0] @ weight.T).var(axis=0).mean())
-    set_projection(model, weight.astype(np.float64) / deviation @ even, mean)
+    n_kept = min(_KEPT * model.dim // len(model.wide_parts), n_pictures // 2)
+    basis = even_levels(plain - mean, model.wide_parts, n_kept, 1.0)
+    del plain
+    features = (copies - mean.astype(np.float32)) @ basis.T.astype(np.float32)
+    start = principal_directions(features[:, 0], model.dim, 0.0).astype(np.float32)
+    weight = _learnt(torch.from_numpy(features), torch.from_numpy(start), config, progress).numpy()
+    deviation = np.sqrt((features[:, 0] @ weight.T).var(axis=0).mean())
+    set_projection(model, weight.astype(np.float64) / deviation @ basis, mean)
 
 
 def features_of_copies(
@@ -105,15 +107,15 @@ def features_of_copies(
 
 
 def _learnt(
-    levels: Float[Tensor, "picture copy level"],
-    start: Float[Tensor, "dim level"],
+    features: Float[Tensor, "picture copy feature"],
+    start: Float[Tensor, "dim feature"],
     config: FitConfig,
     progress: Callable[[int, int], None] | None,
-) -> Float[Tensor, "dim level"]:
+) -> Float[Tensor, "dim feature"]:
     weight = start.clone().requires_grad_()
     optimizer = torch.optim.Adam([weight], lr=config.learning_rate)
     generator = torch.Generator().manual_seed(config.seed)
-    n_pictures, n_copies = levels.shape[:2]
+    n_pictures, n_copies = features.shape[:2]
     size = min(config.n_pictures, n_pictures)
     labels = torch.arange(size).repeat(2)
     for step in range(config.n_steps):
@@ -122,7 +124,7 @@ def _learnt(
         rows = torch.randperm(n_pictures, generator=generator)[:size]
         one = torch.randint(n_copies, (size,), generator=generator)
         other = (one + 1 + torch.randint(n_copies - 1, (size,), generator=generator)) % n_copies
-        batch = torch.cat([levels[rows, one], levels[rows, other]])
+        batch = torch.cat([features[rows, one], features[rows, other]])
         loss = info_nce_entropy(
             batch @ weight.t(),
             labels,
@@ -151,14 +153,16 @@ class _Copies:
         """Yield how many pictures are done, and the pixels of those of them that can be read."""
         n_threads = max(1, torch.get_num_threads())
         with ThreadPoolExecutor(n_threads, "copies") as threads:
-            ahead = threads.map(self._of, range(min(_AHEAD, len(self.pictures))))
+            ahead = threads.map(self._picture_and_copies, range(min(_AHEAD, len(self.pictures))))
             for first in range(0, len(self.pictures), _AHEAD):
                 now = [views for views in ahead if views is not None]
                 end = min(first + _AHEAD, len(self.pictures))
-                ahead = threads.map(self._of, range(end, min(end + _AHEAD, len(self.pictures))))
+                ahead = threads.map(
+                    self._picture_and_copies, range(end, min(end + _AHEAD, len(self.pictures)))
+                )
                 yield end, np.concatenate(now) if now else np.empty((0, 3, 1, 1), np.float32)
 
-    def _of(self, row: int) -> Float[np.ndarray, "copy 3 size size"] | None:
+    def _picture_and_copies(self, row: int) -> Float[np.ndarray, "copy 3 size size"] | None:
         try:
             image = self._read(row)
         except ImageError:

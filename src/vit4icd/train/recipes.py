@@ -44,6 +44,8 @@ class StageConfig:
     feed: FeedConfig
     loop: LoopConfig
     losses: LossConfig = field(default_factory=LossConfig)
+    needs_start: bool = False
+    """Whether fresh weights are refused, for the stage goes on from a trained model."""
 
     def __post_init__(self) -> None:
         if self.architecture.image_size != self.feed.image_size:
@@ -264,6 +266,7 @@ def levels() -> Recipe:
             architecture=replace(teacher.architecture, pooling="levels"),
             loop=loop,
             losses=replace(teacher.losses, entropy=10.0),
+            needs_start=True,
         ),
     )
 
