@@ -106,7 +106,7 @@ def _trained(asked: argparse.Namespace, out: Path) -> Path:
     if not mean.exists():
         _vit4icd(
             "export", teacher, "--average", out / "refine" / "teacher" / "model", "--levels",
-            "--whiten", asked.data, "--copies", 3, "--out", mean,
+            "--whiten", asked.data, "--copies", _COPIES[asked.recipe], "--out", mean,
         )  # fmt: skip
     _vit4icd(
         "train", "levels", "--out", out / "levels", "--stages", "teacher", "--start",

@@ -13,7 +13,7 @@ from vit4icd.errors import ConfigError, DataError, ImageError
 from vit4icd.images import read_image, resize, to_gray, write_image
 from vit4icd.storage import atomic_path
 
-__all__ = ["CopiesSummary", "prepare_copies", "write_contact_sheet"]
+__all__ = ["CopiesSummary", "first_readable", "prepare_copies", "write_contact_sheet"]
 
 Picture = UInt8[np.ndarray, "_ _ 3"]
 
@@ -93,6 +93,20 @@ def write_contact_sheet(image: Path, out: Path, *, donors: Path | None = None) -
         write_image(temporary, sheet, suffix=out.suffix)
 
 
+def first_readable(source: ImageSource, number: int, *, at_least: int | None = None) -> Picture:
+    """Return the first readable picture from this number on, to be mixed into another.
+
+    Raises:
+        DataError: no picture can be read.
+    """
+    for turn in range(len(source)):
+        try:
+            return read_image(source.read((number + turn) % len(source)), at_least=at_least)
+        except ImageError:
+            continue
+    raise DataError("no picture can be read")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Job:
     """How the files of a class are made from its picture."""
@@ -127,10 +141,4 @@ class _Job:
         )
 
     def _donor(self, number: int) -> Picture:
-        """Return the first readable picture from this number on."""
-        for turn in range(len(self.source)):
-            try:
-                return read_image(self.source.read((number + turn) % len(self.source)))
-            except ImageError:
-                continue
-        raise DataError("no picture can be read")
+        return first_readable(self.source, number)

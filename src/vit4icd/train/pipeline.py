@@ -60,6 +60,8 @@ class _Run:
     data: TrainingData
     out: Path
     starts: Mapping[StageName, Path] = field(default_factory=dict)
+    weights: Mapping[StageName, ImportedWeights] = field(default_factory=dict)
+    """What those starts hold, of the stages to run."""
     teacher: Path | None = None
     resume: bool = False
     place: Place
@@ -94,11 +96,13 @@ def train(
         DataError: fewer pictures than a batch needs, or labelled pairs that cannot be read.
         KeyboardInterrupt: the run was told to stop; its state is saved.
     """
+    starts = starts or {}
     job = _Run(
         recipe=recipe,
         data=data,
         out=out,
-        starts=starts or {},
+        starts=starts,
+        weights={name: _weights(starts[name]) for name in stages if name in starts},
         teacher=teacher,
         resume=resume,
         place=place,
@@ -107,7 +111,7 @@ def train(
     if not stages:
         raise ConfigError(f"name at least one stage of {', '.join(STAGES)}")
     for name in stages:
-        _require_start(recipe.stage(name), job.starts.get(name), name)
+        _require_start(recipe.stage(name), job.weights.get(name), name)
     if place.leads and "pairs" in stages and data.pairs is not None:
         require_readable(data.pairs)
     for name in sorted(stages, key=STAGES.index):
@@ -115,10 +119,10 @@ def train(
     return out / max(stages, key=STAGES.index) / "model"
 
 
-def _require_start(stage: StageConfig, start: Path | None, name: StageName) -> None:
+def _require_start(stage: StageConfig, start: ImportedWeights | None, name: StageName) -> None:
     """Refuse a start that cannot be used before anything is written of the run."""
     if start is not None:
-        require_fit(stage.architecture, _weights(start))
+        require_fit(stage.architecture, start)
     elif stage.needs_start:
         raise ConfigError(
             f"this recipe goes on from a trained model: pass its folder with --start {name}=FOLDER"
@@ -199,8 +203,8 @@ def _class_order(data: TrainingData, feed: FeedConfig) -> ClassOrder | None:
 def _learner(job: _Run, name: StageName, stage: StageConfig) -> Learner:
     torch.manual_seed(job.recipe.seed)
     model = build(stage.architecture)
-    if name in job.starts:
-        load_backbone(model, _weights(job.starts[name]))
+    if name in job.weights:
+        load_backbone(model, job.weights[name])
     learner = Learner(
         model,
         _LOSSES[name],

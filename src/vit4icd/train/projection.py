@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Float16
 from torch import Tensor
 
+from vit4icd.copies import first_readable
 from vit4icd.datasets import ImageSource
 from vit4icd.edits import EditConfig, edited_copy
 from vit4icd.errors import DataError, ImageError
@@ -153,18 +154,17 @@ class _Copies:
         """Yield how many pictures are done, and the pixels of those of them that can be read."""
         n_threads = max(1, torch.get_num_threads())
         with ThreadPoolExecutor(n_threads, "copies") as threads:
-            ahead = threads.map(self._picture_and_copies, range(min(_AHEAD, len(self.pictures))))
-            for first in range(0, len(self.pictures), _AHEAD):
+            rows = range(len(self.pictures))
+            ahead = threads.map(self._picture_and_copies, rows[:_AHEAD])
+            for first in rows[::_AHEAD]:
                 now = [views for views in ahead if views is not None]
-                end = min(first + _AHEAD, len(self.pictures))
-                ahead = threads.map(
-                    self._picture_and_copies, range(end, min(end + _AHEAD, len(self.pictures)))
-                )
+                end = min(first + _AHEAD, len(rows))
+                ahead = threads.map(self._picture_and_copies, rows[end : end + _AHEAD])
                 yield end, np.concatenate(now) if now else np.empty((0, 3, 1, 1), np.float32)
 
     def _picture_and_copies(self, row: int) -> Float[np.ndarray, "copy 3 size size"] | None:
         try:
-            image = self._read(row)
+            image = read_image(self.pictures.read(row), at_least=self.preprocessing.at_least)
         except ImageError:
             return None
         edit_rng = np.random.default_rng((self.seed, row))
@@ -181,13 +181,4 @@ class _Copies:
         return np.stack([prepare(each, self.preprocessing) for each in (image, *edited)])
 
     def _donor(self, number: int) -> np.ndarray:
-        """Return the first readable picture from this number on."""
-        for turn in range(len(self.pictures)):
-            try:
-                return self._read((number + turn) % len(self.pictures))
-            except ImageError:
-                continue
-        raise DataError("no picture can be read")
-
-    def _read(self, row: int) -> np.ndarray:
-        return read_image(self.pictures.read(row), at_least=self.preprocessing.at_least)
+        return first_readable(self.pictures, number, at_least=self.preprocessing.at_least)

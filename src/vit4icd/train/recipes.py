@@ -117,9 +117,9 @@ def small() -> Recipe:
     """Return the recipe of this project's own models: colour, edits on the fly, a small ViT.
 
     The teacher is an EfficientNet-Lite0 that starts from ImageNet weights and describes by two
-    levels of its maps (decision 14), the student the first
-    eight blocks of a ViT-S/14, to start from DINOv2's. Batches and worker processes suit one GPU
-    beside 16 processor cores, which make the copies.
+    levels of its maps (decision 14), the student the first eight blocks of a ViT-S/14, to start
+    from DINOv2's. Batches and worker processes suit one GPU beside 16 processor cores, which make
+    the copies.
     """
     feed = FeedConfig(
         image_size=224,

@@ -50,8 +50,9 @@ def whiten(
     require_enough(model, len(wide))
     mean = wide.mean(axis=0, dtype=np.float64)
     centred = wide - mean
-    directions = principal_directions(centred[:, : model.wide_parts[0]], model.dim, power)
-    if len(model.wide_parts) > 1:
+    if len(model.wide_parts) == 1:
+        directions = principal_directions(centred, model.dim, power)
+    else:
         even = even_levels(centred, model.wide_parts, model.dim, power)
         directions = principal_directions(centred @ even.T, model.dim, 0.0) @ even
     set_projection(model, directions, mean)
