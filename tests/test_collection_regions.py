@@ -147,12 +147,15 @@ def test_counts_every_descriptor_as_a_chance(tmp_path: Path) -> None:
     assert 2 < n_chances <= 1 + N_PARTS
     calibration = collection.describer.calibration
     assert calibration is not None
+    thresholds = list[float]()
     for flip, n_views in ((False, 1), (True, 2)):
         (answer,) = collection.ask(PHOTOGRAPHS / "wine.jpg", threshold="P50", flip=flip)
         assert answer.nearest is not None
         expected = calibration.probability(answer.nearest.score, n_references=n_chances * n_views)
         assert answer.nearest.probability == pytest.approx(float(expected))
-    assert collection.least_score("P50", flip=True) > collection.least_score("P50")
+        assert (answer.basis.version, answer.basis.n_images) == (collection.version, 1)
+        thresholds.append(answer.basis.threshold)
+    assert thresholds[1] > thresholds[0]
 
 
 def test_adds_parts_to_what_is_there_and_keeps_them(

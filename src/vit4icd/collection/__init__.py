@@ -8,13 +8,14 @@ from vit4icd.collection.identity import Info
 from vit4icd.collection.pictures import IdFrom, Pictures
 from vit4icd.collection.records import Record
 from vit4icd.collection.recovery import Recovery, Salvage, drop_damaged, go_back, newest_whole
-from vit4icd.collection.searching import Answer
+from vit4icd.collection.searching import Answer, Basis
 from vit4icd.collection.table import Snapshot
 
 __all__ = [
     "AddProgress",
     "AddSummary",
     "Answer",
+    "Basis",
     "Collection",
     "IdFrom",
     "Info",

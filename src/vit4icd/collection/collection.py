@@ -10,9 +10,8 @@ from vit4icd.collection.identity import Info, identity_of, info_of, require_own
 from vit4icd.collection.memory import Memory
 from vit4icd.collection.pictures import IdFrom, Images, Pictures
 from vit4icd.collection.records import RECORD_COLUMNS, Record, encode, records_in
-from vit4icd.collection.searching import Answer, Searching, scale_of
+from vit4icd.collection.searching import Answer, Searching
 from vit4icd.collection.table import KEPT_FOR, Table
-from vit4icd.collection.views import n_views
 from vit4icd.describer import OnnxDescriber, load_describer
 from vit4icd.errors import ConfigError, DataError, ImageError, MismatchError
 from vit4icd.images import MAX_PIXELS
@@ -110,23 +109,6 @@ class Collection:
     def newest(self) -> tuple[int, int]:
         """Return the newest version's number, and how many pictures it has, as a search sees it."""
         return (held := self._memory.newest()).version, len(held)
-
-    def least_score(
-        self,
-        threshold: Threshold,
-        *,
-        flip: bool = False,
-        rotate: bool = False,
-        regions: bool = False,
-    ) -> float:
-        """Return the score from which on a pair is a match, in a search with these options.
-
-        Raises:
-            ConfigError: a threshold that is none, or one that the model cannot tell.
-        """
-        views = n_views(flip=flip, rotate=rotate, regions=regions)
-        scale = scale_of(self._memory.newest(), self.describer, n_views=views)
-        return scale.threshold(threshold)
 
     @property
     def fingerprint(self) -> str:

@@ -25,7 +25,7 @@ from vit4icd.storage import name_fields
 from vit4icd.stream import Described, Prepared, Skipped, described
 from vit4icd.thresholds import Threshold
 
-__all__ = ["Answer", "Searching", "scale_of"]
+__all__ = ["Answer", "Basis", "Searching"]
 
 _TRIED, _MOST_TRIED = 10, 50  # of each query's nearest: as many as k, but not fewer or more
 
@@ -33,10 +33,23 @@ _MAY_BE_SAME = 0.99  # similarity of a file to itself, half precision and all
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Basis:
+    """What the answers of one run of queries rest on."""
+
+    version: int
+    """Of the collection."""
+    n_images: int
+    """Pictures of that version."""
+    threshold: float
+    """The score from which on a pair is a match."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
     """What a collection says to one query."""
 
     query: str
+    basis: Basis
     matches: tuple[Match, ...] = ()
     """References from the threshold on, or proven: the best first."""
     nearest: Match | None = None
@@ -90,10 +103,8 @@ class Searching:
         progress: Callable[[int, int], None] | None = None,
     ) -> Iterator[Answer]:
         """Answer the queries in their order, all by one version of the collection."""
-        held = self.memory.newest()
         most = n_views(flip=self.flip, rotate=self.rotate, regions=self.regions)
-        scale = scale_of(held, self.describer, n_views=most)
-        threshold, n_done = scale.threshold(self.threshold), 0
+        ground, n_done = _Ground.of(self.memory.newest(), self, n_views=most), 0
         for batch in described(
             range(len(pictures)),
             lambda row: self._prepared(pictures, names[row], row),
@@ -101,7 +112,7 @@ class Searching:
             name=names.__getitem__,
             n_views=most,
         ):
-            yield from self._answers(batch, held, scale, threshold)
+            yield from self._answers(batch, ground)
             n_done += len(batch)
             if progress is not None:
                 progress(n_done, len(pictures))
@@ -130,39 +141,38 @@ class Searching:
         return Prepared(pixels[0] if len(pixels) == 1 else np.concatenate(pixels), query)
 
     def _answers(
-        self,
-        batch: Sequence["Described[_Query] | Skipped"],
-        held: Held,
-        scale: Scale,
-        threshold: float,
+        self, batch: Sequence["Described[_Query] | Skipped"], ground: "_Ground"
     ) -> Iterator[Answer]:
         queries = [item for item in batch if isinstance(item, Described)]
-        candidates = self._candidates(queries, held, scale)
-        told = [self._told(of_query, threshold) for of_query in candidates]
-        known = self._known(told, held)
+        candidates = self._candidates(queries, ground)
+        threshold = ground.basis.threshold
+        told: Sequence[Sequence[_Candidate]] = [self._told(few, threshold) for few in candidates]
+        known = self._known(told, ground.held)
         if not all(of_query[0].reference in known for of_query in told if of_query):
-            known = self._known(candidates, held)  # the nearest was removed meanwhile
-        proofs = self._proofs([query.rest for query in queries], candidates, known)
+            told = candidates  # the nearest was removed meanwhile
+            known = self._known(told, ground.held)
+        proofs = self._proofs([query.rest for query in queries], told, known)
         answers = iter(
             [
-                self._judged(query.rest, of_query, known, tried, scale, threshold)
-                for query, of_query, tried in zip(queries, candidates, proofs, strict=True)
+                self._judged(query.rest, of_query, known, tried, ground)
+                for query, of_query, tried in zip(queries, told, proofs, strict=True)
             ]
         )
         for item in batch:
             if isinstance(item, Skipped):
-                yield Answer(query=item.name, skipped=item)
+                yield Answer(query=item.name, basis=ground.basis, skipped=item)
             else:
                 yield next(answers)
 
     def _candidates(
-        self, queries: Sequence["Described[_Query]"], held: Held, scale: Scale
+        self, queries: Sequence["Described[_Query]"], ground: "_Ground"
     ) -> list[list["_Candidate"]]:
         """Return each query's nearest references over all its views, the best first."""
+        held = ground.held
         if not queries or not len(held):
             return [[] for _ in queries]
         vectors = np.concatenate([query.vectors for query in queries])
-        bias, depth = scale.bias(vectors), max(self.k, self._n_tried)
+        bias, depth = ground.scale.bias(vectors), max(self.k, self._n_tried)
         nearest = held.nearest(vectors, depth)
         rows = nearest.rows.ravel()
         name = dict(zip(rows.tolist(), held.names(rows), strict=True))
@@ -239,11 +249,10 @@ class Searching:
         candidates: Sequence["_Candidate"],
         known: Mapping[str, "_Reference"],
         proofs: Mapping[str, Overlap | None],
-        scale: Scale,
-        threshold: float,
+        ground: "_Ground",
     ) -> Answer:
         found = [
-            _match(query, candidate, known[candidate.reference].record, proofs, scale, threshold)
+            _match(query, candidate, known[candidate.reference].record, proofs, ground)
             for candidate in candidates
             if candidate.reference in known
         ]
@@ -251,20 +260,35 @@ class Searching:
         kept = [
             match
             for match in found
-            if match.score >= threshold or match.overlap is not None or match.verdict == "exact"
+            if match.score >= ground.basis.threshold
+            or match.overlap is not None
+            or match.verdict == "exact"
         ]
         tried = [candidate.reference for candidate in candidates[: self._n_tried]]
         return Answer(
             query=query.name,
+            basis=ground.basis,
             matches=tuple(kept[: self.k]),
             nearest=found[0] if found else None,
             untried=tuple(name for name in tried if name in known and name not in proofs),
         )
 
 
-def scale_of(held: Held, describer: OnnxDescriber, *, n_views: int) -> Scale:
-    """Return what similarities mean where each view meets every descriptor that is held."""
-    return Scale(describer=describer, n_chances=held.n_descriptors * n_views)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Ground:
+    """One version of the collection, and what similarities mean in it."""
+
+    held: Held
+    scale: Scale
+    basis: Basis
+
+    @classmethod
+    def of(cls, held: Held, searching: Searching, *, n_views: int) -> "_Ground":
+        """Each view of a query meets every descriptor that is held."""
+        scale = Scale(describer=searching.describer, n_chances=held.n_descriptors * n_views)
+        threshold = scale.threshold(searching.threshold)
+        basis = Basis(version=held.version, n_images=len(held), threshold=threshold)
+        return cls(held=held, scale=scale, basis=basis)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -303,19 +327,18 @@ def _match(
     candidate: _Candidate,
     record: Record,
     proofs: Mapping[str, Overlap | None],
-    scale: Scale,
-    threshold: float,
+    ground: _Ground,
 ) -> Match:
     return Match.judged(
         query.name,
         candidate.reference,
         similarity=candidate.similarity,
         score=candidate.score,
-        probability=scale.probability(candidate.score),
+        probability=ground.scale.probability(candidate.score),
         overlap=proofs.get(record.id),
         verified=record.id in proofs,
         same_bytes=query.sha256 == record.sha256,
-        least_score=threshold,
+        least_score=ground.basis.threshold,
         orientation=candidate.orientation,
         reference_part=candidate.part,
         metadata=record.metadata,

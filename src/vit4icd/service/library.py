@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import PurePath
 from typing import Any, Literal
 
@@ -42,13 +42,15 @@ class Shelf:
     def basis(self, threshold: float | None = None) -> dict[str, Any]:
         """Return what an answer rests on: the collection's version, the model, the threshold."""
         version, n_images = self.collection.newest()
-        return {
-            "collection": self.name,
-            "version": version,
-            "n_images": n_images,
-            "fingerprint": self.collection.fingerprint,
-            "threshold": threshold,
-        }
+        return self._basis(version=version, n_images=n_images, threshold=threshold)
+
+    def basis_of(self, answer: Answer) -> dict[str, Any]:
+        """Return the same for an answer of the collection."""
+        return self._basis(**asdict(answer.basis))
+
+    def _basis(self, **of_version: float | None) -> dict[str, Any]:
+        fingerprint = self.collection.fingerprint
+        return {"collection": self.name, "fingerprint": fingerprint, **of_version}
 
     def warm_up(self) -> None:
         """Read the descriptors and run the engine once, so that the first query waits for nothing.
@@ -142,28 +144,7 @@ class Searching:
         return (item.data,)
 
     def run(self, items: Sequence[Query]) -> list[Found | Exception]:
-        """Answer the queries together; a picture that cannot be searched costs only itself.
-
-        If the collection changes meanwhile, the queries are answered once more, for their answers
-        to rest on what they say; if it changes again, on the version before or after.
-        """
-        basis, answers = self._basis(), self._asked(items)
-        if (basis_now := self._basis()) != basis:
-            basis, answers = basis_now, self._asked(items)
-        return [
-            Found(answer, basis)
-            if answer.skipped is None
-            else ImageError(answer.skipped.reason, answer.skipped.message)
-            for answer in answers
-        ]
-
-    def _basis(self) -> dict[str, Any]:
-        least = self.shelf.collection.least_score(
-            self.threshold, flip=self.flip, rotate=self.rotate, regions=self.regions
-        )
-        return self.shelf.basis(least)
-
-    def _asked(self, items: Sequence[Query]) -> list[Answer]:
+        """Answer the queries together; a picture that cannot be searched costs only itself."""
         answers = self.shelf.collection.ask(
             [item.data for item in items],
             names=[item.name for item in items],
@@ -175,7 +156,12 @@ class Searching:
             regions=self.regions,
             max_pixels=self.max_pixels,
         )
-        return list(answers)
+        return [
+            Found(answer, self.shelf.basis_of(answer))
+            if answer.skipped is None
+            else ImageError(answer.skipped.reason, answer.skipped.message)
+            for answer in answers
+        ]
 
 
 @dataclass(frozen=True, slots=True)
