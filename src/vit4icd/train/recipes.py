@@ -168,7 +168,7 @@ def small() -> Recipe:
 
 
 def cpu() -> Recipe:
-    """Return what two CPU cores train in about an hour and a half: the teacher, hardly the rest.
+    """Return what two CPU cores train in about an hour: the teacher, hardly the rest.
 
     The teacher fine-tunes an EfficientNet-Lite0 from ImageNet weights on contrast alone, at 160 px;
     classification heads of many thousand classes would cost more than they teach in so few steps.
