@@ -115,6 +115,24 @@ def test_refuses_places_that_it_could_not_write_to_before_the_work(
     assert file.read_text() == "precious"
 
 
+@pytest.mark.parametrize(
+    ("words", "message", "code"),
+    [
+        ("describe gone --out .", "a folder; name a file", 1),
+        ("evaluate --pairs gone --truth gone --seed -1", "--seed must be at least 0, not -1", 2),
+        ("evaluate --pairs gone --truth gone --query-images away", "no file or folder away", 1),
+        ("prepare-copies gone --out copies --seed -1", "--seed must be at least 0, not -1", 2),
+        ("serve gone --port 99999", "--port lies between 0 and 65535, not 99999", 2),
+    ],
+)
+def test_says_what_cannot_be_before_the_work(
+    words: str, message: str, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(*words.split()) == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
 @pytest.mark.parametrize("option", ["--max-pixels", "--threads"])
 def test_refuses_counts_below_one(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     for words in (

@@ -76,6 +76,9 @@ def test_prints_for_programs(photos: Path, capfdbinary: pytest.CaptureFixture[by
         return out
 
     assert printed("files0") == spare + b"\0"
+    (photos / "link.jpg").symlink_to(Path(os.fsdecode(spare)).name)
+    assert printed("files0") == b""  # no action would take what a link leads to
+    (photos / "link.jpg").unlink()
     whole = json.loads(printed("json"))
     members = whole["groups"][0]["members"]
     assert os.fsencode(read_name("path", members[1])) == spare
@@ -111,6 +114,7 @@ def test_says_what_is_wrong(photos: Path, capsys: pytest.CaptureFixture[str]) ->
             2,
         ),
         (("dedup", photos, "--action", "move", "--to", photos / "cat.jpg"), "name a folder", 1),
+        (("dedup", photos, "--to", "spare", "--yes"), "add --action move", 2),
         (("dedup", "--from-file0", "gone"), "gone cannot be read", 2),
         (("dedup", photos, "--out", "x.csv"), "not x.csv; for a list: --format csv > x.csv", 2),
         (("leaks", photos, photos, "--out", "a.JSON"), "--format json > a.JSON", 2),

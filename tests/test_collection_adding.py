@@ -19,7 +19,24 @@ from vit4icd.collection.records import encode
 from vit4icd.collection.table import Table
 from vit4icd.collection.views import picture_of
 from vit4icd.describer import OnnxDescriber
-from vit4icd.errors import ImageError
+from vit4icd.errors import DataError, ImageError
+
+
+def test_refuses_metadata_that_is_no_text(pictures: Path, describer: OnnxDescriber) -> None:
+    collection = Collection.create(pictures.parent / "collection", describer=describer)
+    for metadata in ({"owner": "caf\udce9"}, [{"owner": "\ud83d"}] * 20):
+        with pytest.raises(DataError, match="UTF-8"):
+            collection.add(pictures, metadata=metadata)
+    assert len(collection) == 0
+
+
+def test_reads_metadata_that_an_older_version_let_in(
+    pictures: Path, describer: OnnxDescriber, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = Collection.create(pictures.parent / "collection", describer=describer)
+    monkeypatch.setattr("vit4icd.collection.pictures._require_text", lambda metadata: None)
+    collection.add(pictures / "000.jpg", id_from="name", metadata={"owner": "caf\udce9"})
+    assert collection.get("000.jpg").metadata == {"owner": "caf\udce9"}
 
 
 def _made_at(folder: Path, age_s: float) -> None:

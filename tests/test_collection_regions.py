@@ -20,7 +20,7 @@ from vit4icd.collection.table import Table
 from vit4icd.collection.views import N_PARTS, part_name, parts_of, views_of
 from vit4icd.describer import OnnxDescriber
 from vit4icd.errors import ConfigError, FormatError
-from vit4icd.images import read_image, resize
+from vit4icd.images import read_image, resize, write_image
 from vit4icd.matches import Match
 
 PHOTOGRAPHS = Path("src/vit4icd/demo/photographs")
@@ -156,6 +156,20 @@ def test_counts_every_descriptor_as_a_chance(tmp_path: Path) -> None:
         assert (answer.basis.version, answer.basis.n_images) == (collection.version, 1)
         thresholds.append(answer.basis.threshold)
     assert thresholds[1] > thresholds[0]
+
+
+def test_tells_every_file_of_the_same_bytes_with_parts_of_the_query(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """Their parts want a larger picture, which fine grain makes look unlike the one stored."""
+    collection, file = Collection.create(tmp_path / "collection"), tmp_path / "grainy.jpg"
+    image = resize(read_image(PHOTOGRAPHS / "cat.jpg"), 1030, 1030)
+    grainy = (image + rng.normal(0, 90, image.shape)).clip(0, 255).astype(np.uint8)
+    write_image(file, grainy, suffix=".jpg", quality=95)
+    collection.add([file.read_bytes()] * 2, ids=["one", "two"], features=False)
+    (answer,) = collection.ask(file, regions=True, threshold=1.9)
+    assert answer.matches[1].similarity < 0.99
+    assert [match.verdict for match in answer.matches] == ["exact", "exact"]
 
 
 def test_adds_parts_to_what_is_there_and_keeps_them(

@@ -111,6 +111,23 @@ def test_says_when_a_shard_is_cut_or_shrinks(tmp_path: Path) -> None:
     assert caught.value.reason == "truncated"
 
 
+@pytest.mark.parametrize("size", [1024, 1024 + 100])
+def test_says_when_a_shard_ends_between_members(size: int, tmp_path: Path) -> None:
+    path = _shard(tmp_path / "s.tar", "x.jpg", "y.jpg")
+    os.truncate(path, size)
+    with pytest.raises(FormatError, match=r"s\.tar .* cut off, at byte 1024"):
+        open_images([path])
+
+
+def test_says_when_the_head_of_a_member_is_damaged(tmp_path: Path) -> None:
+    path = _shard(tmp_path / "s.tar", "x.jpg", "y.jpg")
+    data = bytearray(path.read_bytes())
+    data[1024] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(FormatError, match=r"s\.tar .* damaged, or cut off, at byte 1024"):
+        open_images([path])
+
+
 def test_refuses_to_read_more_bytes_than_a_picture_has(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

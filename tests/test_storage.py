@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from vit4icd.errors import DataError, FormatError, MismatchError
+from vit4icd.errors import DataError, FormatError, MismatchError, StoreError
 from vit4icd.preprocessing import OFFICIAL
 from vit4icd.storage import (
     DescriptorWriter,
@@ -159,6 +159,20 @@ def test_finishes_in_the_order_asked_for_and_drops_the_journal(tmp_path: Path) -
     assert list(back.ids) == ["a", "b"]
     np.testing.assert_array_equal(back.vectors, np.eye(2)[::-1])
     assert not (tmp_path / "x.h5.partial").exists()
+
+
+def test_lets_one_run_at_a_time_write_a_journal(tmp_path: Path) -> None:
+    path = tmp_path / "x.h5"
+    with _writer(path) as writer:
+        writer.append(["a"], np.ones((1, 2), np.float32))
+        with pytest.raises(StoreError, match=r"another run is writing .*x\.h5\.partial"):
+            _writer(path)
+        writer.append(["b"], np.ones((1, 2), np.float32))
+    with _writer(path) as writer:
+        assert writer.names == ["a", "b"]
+        writer.finish()
+    with _writer(path) as writer:  # begins anew
+        assert writer.names == []
 
 
 def test_refuses_a_journal_begun_with_other_options(tmp_path: Path) -> None:

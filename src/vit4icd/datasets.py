@@ -18,6 +18,7 @@ __all__ = [
     "ClassSource",
     "ImageSource",
     "class_balanced_order",
+    "members_of",
     "open_classes",
     "open_images",
     "walk_pictures",
@@ -142,6 +143,21 @@ def open_classes(path: Path) -> ClassSource:
     return ClassSource(images=images, labels=np.arange(len(images), dtype=np.int64))
 
 
+def members_of(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """Yield the members of a tar file, to a header that is damaged or cut off.
+
+    Python's reader would take such a header for the end.
+
+    Raises:
+        tarfile.ReadError: no block of zeros ends the file.
+    """
+    yield from archive
+    assert archive.fileobj is not None
+    archive.fileobj.seek(archive.offset)
+    if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError(f"it is damaged, or cut off, at byte {archive.offset}")
+
+
 def class_balanced_order(
     labels: Int64[np.ndarray, " image"],
     per_class: int = 4,
@@ -199,11 +215,11 @@ class _Shard:
             with tarfile.open(path, "r:") as tar:
                 members = [
                     member
-                    for member in tar
+                    for member in members_of(tar)
                     if member.isfile() and not member.issparse() and _is_picture(member.name)
                 ]
         except (tarfile.TarError, OSError) as error:
-            raise FormatError(f"{path} is not an uncompressed tar file: {error}") from error
+            raise FormatError(f"{path} is no whole uncompressed tar file: {error}") from error
         self.names: Sequence[str] = [f"{path}/{member.name}" for member in members]
         self._extents = [(member.offset_data, member.size) for member in members]
 

@@ -13,8 +13,9 @@ from tests.conftest import make_model, make_pictures
 from vit4icd.dedup.cache import Cache, read_content
 from vit4icd.dedup.files import PictureFile, take_inventory
 from vit4icd.describer import load_describer
-from vit4icd.errors import FormatError, ImageError
+from vit4icd.errors import FormatError, ImageError, StoreError
 from vit4icd.preprocessing import Preprocessing
+from vit4icd.storage import sole_writer
 
 
 class _Counting:
@@ -65,6 +66,21 @@ def test_describes_each_content_once(model: Path, tmp_path: Path) -> None:
     assert list(second.ids) == list(contents)
     row = {name: number for number, name in enumerate(second.ids)}
     np.testing.assert_array_equal(second.vectors[[row[name] for name in first.ids]], first.vectors)
+
+
+def test_lets_one_run_at_a_time_add_descriptors(
+    model: Path, pictures: Path, tmp_path: Path
+) -> None:
+    describer, cache = _Counting(model), Cache(tmp_path / "cache")
+    contents = _contents(pictures)
+    with (
+        sole_writer(cache.folder),
+        pytest.raises(StoreError, match="another run is writing"),
+    ):
+        cache.descriptors(contents, describer)
+    cache.descriptors(contents, describer)
+    with sole_writer(cache.folder):  # nothing is left to be added
+        assert len(cache.descriptors(contents, describer)[0]) == len(contents)
 
 
 def test_describes_anew_what_changed(model: Path, pictures: Path, tmp_path: Path) -> None:

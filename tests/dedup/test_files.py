@@ -97,6 +97,21 @@ def test_marks_as_reference_what_is_reached_from_both(folder: Path) -> None:
     assert [file.is_reference for file in inventory.files] == [False, True]
 
 
+def test_finds_pictures_in_a_folder_however_it_is_spelt(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "deeper" / "b.jpg").write_bytes(b"b")
+    (folder / "empty").mkdir()
+    (tmp_path / "link").symlink_to(folder, target_is_directory=True)
+    monkeypatch.chdir(tmp_path)
+    relative = folder.relative_to(tmp_path)
+    inventory = take_inventory([relative])
+    for same in (relative, folder, Path("link"), Path("link/deeper"), relative / "deeper/b.jpg"):
+        inventory.require_pictures([same / "empty" / ".."] if same.is_dir() else [same])
+    with pytest.raises(DataError, match="no picture in"):
+        inventory.require_pictures([folder / "empty"])
+
+
 def test_takes_a_file_that_is_named_itself_whatever_its_suffix(folder: Path) -> None:
     (folder / "picture.bin").write_bytes(b"x")
     (folder / ".hidden.jpg").write_bytes(b"y")

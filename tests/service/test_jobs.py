@@ -1,5 +1,6 @@
 """Bulk additions: taken at once, done later, gone on with after a stop."""
 
+import hashlib
 import io
 import os
 import sqlite3
@@ -222,6 +223,47 @@ def test_works_on_when_the_table_can_be_read_again(
     location = client.post(PATH, content=_tar(_read(pictures)), headers=TAR).headers["location"]
     _jobs(client)._wake.set()
     assert _finished(client, location)["n_stored"] == 6
+
+
+def test_fails_where_a_tar_is_damaged_and_says_where(
+    client: TestClient, pictures: list[Path]
+) -> None:
+    tar = bytearray(_tar(_read(pictures)))
+    place = tar.index(b"003.jpg")
+    tar[place] ^= 1
+    job = _finished(client, client.post(PATH, content=bytes(tar), headers=TAR).headers["location"])
+    assert (job["state"], job["n_done"]) == ("failed", 0)
+    assert job["error"] == f"it is damaged, or cut off, at byte {place}"
+
+
+def test_lets_the_later_picture_of_an_id_stay(
+    serving: Serving, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heavy = pictures[1].read_bytes()
+    monkeypatch.setattr("vit4icd.service.jobs.is_heavy", lambda data: data == heavy)
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w") as archive:
+        for name, path in (("a.jpg", pictures[0]), ("a.jpg", pictures[1]), ("b.jpg", pictures[2])):
+            info = tarfile.TarInfo(name)
+            info.size = path.stat().st_size
+            archive.addfile(info, io.BytesIO(path.read_bytes()))
+    with serving() as client:
+        taken = client.post(PATH, content=tar.getvalue(), headers=TAR)
+        assert _finished(client, taken.headers["location"])["n_stored"] == 3
+        image = client.get("/v1/collections/mine/images/a.jpg").json()["image"]
+        assert image["sha256"] == hashlib.sha256(heavy).hexdigest()
+
+
+def test_takes_what_is_there_already_whatever_its_size(
+    serving: Serving, pictures: list[Path]
+) -> None:
+    with serving() as client:
+        held = client.app.state.service  # type: ignore[attr-defined]
+        held.library.first.collection.add(pictures, id_from="name")
+    with serving(limits=Limits(max_pixels=100)) as client:
+        taken = client.post(PATH, content=_tar(_read(pictures)), headers=TAR)
+        job = _finished(client, taken.headers["location"])
+        assert (job["state"], job["n_unchanged"], job["n_skipped"]) == ("done", 6, 0)
 
 
 def test_refuses_a_member_that_is_too_large(serving: Serving, pictures: list[Path]) -> None:

@@ -88,6 +88,37 @@ def test_removes_a_picture_and_its_preview(filled: TestClient, pictures: list[Pa
     assert all(match["reference"] != "003.jpg" for match in found)
 
 
+def test_forgets_the_preview_of_a_picture_that_is_replaced(
+    client: TestClient, pictures: list[Path]
+) -> None:
+    first, second = (path.read_bytes() for path in pictures[:2])
+    previews = client.app.state.service.previews  # type: ignore[attr-defined]
+    shas = [add(client, data, "one").json()["sha256"] for data in (first, second)]
+    assert [previews.read(sha) is None for sha in shas] == [True, False]
+    assert client.delete("/v1/collections/mine/images/one").status_code == 200
+    assert previews.read(shas[1]) is None
+
+
+def test_forgets_the_preview_that_was_made_of_a_file(
+    serving: Serving, pictures: list[Path]
+) -> None:
+    with serving(pictures=pictures[0].parent) as client:
+        held = client.app.state.service  # type: ignore[attr-defined]
+        held.library.first.collection.add(pictures[:1], id_from="name")
+        image = client.get("/v1/collections/mine/images/000.jpg").json()["image"]
+        assert client.get(f"/v1/images/{image['picture']}/thumbnail").status_code == 200
+        assert held.previews.read(image["sha256"]) is not None
+        assert client.delete("/v1/collections/mine/images/000.jpg").status_code == 200
+        assert held.previews.read(image["sha256"]) is None
+
+
+def test_refuses_metadata_that_is_no_text(client: TestClient, pictures: list[Path]) -> None:
+    data = pictures[0].read_bytes()
+    for text in ('{"a": "\\ud83d"}', "[" * 20_000):
+        answer = add(client, data, "one", metadata=text)
+        assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
+
+
 def test_shows_previews_of_1024_pixels_at_most(client: TestClient, tmp_path: Path) -> None:
     picture = np.random.default_rng(1).integers(0, 255, (9, 12, 3)).astype(np.uint8)
     wide = np.asarray(Image.fromarray(picture).resize((2_400, 1_200)))

@@ -84,7 +84,7 @@ def dedup(
         yes: Do it; without, it is only said what would be done.
         out: Folder for report.html, groups.json, skipped.jsonl and the journal of an action.
         cache: Folder for what was learnt of the pictures; in --out by default.
-        format_: csv, parquet: a row a file; jsonl: a line a group; files0: spare files, NUL-ended.
+        format_: csv, parquet: a row a file; jsonl: a line a group; files0: what trash would take.
         fail_on_match: End with exit code 11 when there is a group.
         model: Model folder; the packaged model by default.
         device: Where the model runs.
@@ -103,6 +103,8 @@ def dedup(
 
     paths = paths_of(inputs, from_file0)
     require_there([*paths, *reference])
+    if action != "move" and to is not None:
+        raise ConfigError("--to is where spare copies are moved: add --action move")
     if action != "report":
         require_target([*paths, *reference], action, to)
     with bar("looking for copies", quiet) as advance:
@@ -277,7 +279,9 @@ def _print_groups(found: "Duplicates", format_: GroupFormat) -> None:
     if format_ == "table":
         _draw_groups(found)
     elif format_ == "files0":
-        names = [name for group in found.groups for file in group.spare for name in file.file.names]
+        from vit4icd.dedup import planned
+
+        names = [deed.path for deed in planned(found, "trash") if deed.is_done]
         sys.stdout.buffer.write(b"".join(os.fsencode(name) + b"\0" for name in names))
         sys.stdout.buffer.flush()
     elif format_ == "json":

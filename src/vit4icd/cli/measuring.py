@@ -12,7 +12,10 @@ from vit4icd.cli.options import (
     most_pixels,
     open_describer,
     require_counts,
+    require_no_folder,
     require_outputs,
+    require_seed,
+    require_there,
     settled,
 )
 from vit4icd.cli.terminal import bar, counted, say, talk
@@ -49,6 +52,7 @@ def describe(
         strict: End with exit code 3 when a picture was skipped.
         quiet: No progress and no summary.
     """
+    require_no_folder(out)
     options, most = settled(model, device, threads), most_pixels(max_pixels)
     from vit4icd import extract
 
@@ -175,6 +179,8 @@ def evaluate(
 
     require_outputs(json_out, report)
     require_counts(max_pairs=max_pairs)
+    require_seed(seed)
+    require_there([folder for folder in (query_images, reference_images) if folder is not None])
     result = room.evaluate(
         read_pairs(pairs),
         read_truth(truth),
@@ -229,6 +235,7 @@ def calibrate(
     """
     require_outputs(report)
     require_counts(copies=copies)
+    require_seed(seed)
     options = settled(model, threads=threads)
     from vit4icd import calibrate as room
     from vit4icd.datasets import open_images

@@ -27,7 +27,9 @@ __all__ = [
     "paths_of",
     "pictures_in",
     "require_counts",
+    "require_no_folder",
     "require_outputs",
+    "require_seed",
     "require_there",
     "settled",
 ]
@@ -151,10 +153,30 @@ def require_outputs(*files: Path | None, folder: Path | None = None) -> None:
         if file is not None and not file.parent.is_dir():
             said = "there is no such folder; make it first"
             raise FileNotFoundError(errno.ENOENT, said, str(file.parent))
-        if file is not None and file.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "a folder; name a file", str(file))
+        if file is not None:
+            require_no_folder(file)
     if folder is not None and folder.exists() and not folder.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, "a file; name a folder", str(folder))
+
+
+def require_no_folder(file: Path) -> None:
+    """Refuse, before any work, a folder where a file is to be written.
+
+    Raises:
+        IsADirectoryError: as writing there would, with the path that the user gave.
+    """
+    if file.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "a folder; name a file", str(file))
+
+
+def require_seed(seed: int) -> None:
+    """Refuse a negative seed.
+
+    Raises:
+        ConfigError: it is one.
+    """
+    if seed < 0:
+        raise ConfigError(f"--seed must be at least 0, not {seed}")
 
 
 def require_there(paths: Iterable[Path]) -> None:

@@ -102,6 +102,6 @@ def search(
     write_answers(tally.over(answers()), wanted, out)
     if fail_on_match and tally.n_copies:
         return _MATCHED
-    if tally.n_skipped == tally.n_queries:
-        return 1
-    return 3 if strict and tally.n_skipped else 0
+    if strict and tally.n_skipped:
+        return 3
+    return 1 if tally.n_skipped == tally.n_queries else 0

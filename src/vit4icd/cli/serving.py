@@ -11,13 +11,14 @@ from tyro.conf import Positional
 from vit4icd.cli.arguments import Flag, MaybeCount, MaybePath
 from vit4icd.cli.options import Device, Options, open_describer, require_counts, settled
 from vit4icd.cli.terminal import say
-from vit4icd.errors import MissingExtraError
+from vit4icd.errors import ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
     from vit4icd.service import ServiceConfig
 
 __all__ = ["serve"]
 
+_LAST_PORT = 65_535
 _NEEDS = ("fastapi", "uvicorn", "jinja2", "prometheus_client", "python_multipart")
 
 Places = Annotated[
@@ -75,6 +76,8 @@ def serve(
     if make_key is not None:
         return _make_key(make_key)
     require_counts(max_mib=max_mib, max_pixels=max_pixels, max_waiting=max_waiting, workers=workers)
+    if not 0 <= port <= _LAST_PORT:
+        raise ConfigError(f"--port lies between 0 and {_LAST_PORT}, not {port}")
     known = None if keys is None else service.read_keys(keys)
     service.require_safe(host, known)
     config = service.ServiceConfig(

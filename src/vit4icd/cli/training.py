@@ -8,7 +8,7 @@ import tyro
 from tyro.conf import Positional
 
 from vit4icd.cli.arguments import Flag, MaybeCount, MaybePath, MaybeText
-from vit4icd.cli.options import settled
+from vit4icd.cli.options import require_seed, settled
 from vit4icd.cli.terminal import bar, say, talk
 from vit4icd.errors import MissingExtraError
 
@@ -192,6 +192,7 @@ def prepare_copies(
         seed: The same seed gives the same files.
         quiet: No progress and no summary.
     """
+    require_seed(seed)
     from vit4icd.copies import prepare_copies as prepare
     from vit4icd.datasets import open_images
 

@@ -1,6 +1,7 @@
 """Pictures as they are given: files, folders, shards, bytes, arrays; it decodes none."""
 
 import hashlib
+import json
 import os
 import time
 from bisect import bisect_right
@@ -112,11 +113,15 @@ class Pictures:
 
         Raises:
             MismatchError: another number of them than pictures.
+            DataError: some that are no text, so that no JSON could hold them.
         """
         if metadata is None or isinstance(metadata, Mapping):
+            _require_text(metadata or {})
             return [metadata] * len(self)
         if len(metadata) != len(self):
             raise MismatchError(f"metadata of {len(metadata)} for {len(self)} pictures")
+        for fields in metadata:
+            _require_text(fields)
         return metadata
 
 
@@ -130,6 +135,13 @@ def sha256_of(source: Source, *, max_pixels: int = MAX_PIXELS) -> str:
         return hashlib.sha256(source).hexdigest()
     pixels = np.ascontiguousarray(read_image(source, max_pixels=max_pixels))
     return hashlib.sha256(b"%d x %d " % pixels.shape[:2] + pixels.tobytes()).hexdigest()
+
+
+def _require_text(metadata: Mapping[str, str]) -> None:
+    try:
+        json.dumps(dict(metadata), ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DataError(f"metadata must be text in UTF-8: {dict(metadata)!r}") from error
 
 
 def _distinct(names: Sequence[str]) -> list[int]:

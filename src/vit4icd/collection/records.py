@@ -144,7 +144,7 @@ def _record(row: Mapping[str, Any]) -> Record:
         sha256=row["sha256"].hex(),
         width=row["width"],
         height=row["height"],
-        metadata=json.loads(row["metadata"]),
+        metadata=json.loads(decode(row["metadata"])),
         added=row["added"],
         stamp=decode(row["stamp"]),
         n_parts=len(row.get("part_numbers") or b""),  # the first format had no such column

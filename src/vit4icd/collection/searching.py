@@ -29,7 +29,7 @@ __all__ = ["Answer", "Basis", "Searching"]
 
 _TRIED, _MOST_TRIED = 10, 50  # of each query's nearest: as many as k, but not fewer or more
 
-_MAY_BE_SAME = 0.99  # similarity of a file to itself, half precision and all
+_MAY_BE_SAME = 0.9  # similarity of a file to itself, though it was decoded at another size
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -27,6 +27,7 @@ from vit4icd.storage import (
     name_fields,
     read_descriptors,
     read_name,
+    sole_writer,
     write_descriptors,
 )
 from vit4icd.stream import Skipped
@@ -113,27 +114,31 @@ class Cache:
         """Return the descriptors of contents, in their order, and the files that have none.
 
         What is not yet known is described and added, durably and resumably.
+
+        Raises:
+            StoreError: another run is adding to this folder.
         """
         path = self.folder / f"descriptors-{describer.fingerprint}.h5"
-        known = read_descriptors(path, ids="path") if path.exists() else None
-        done = set() if known is None else set(known.ids)
-        source = _Contents({key: files for key, files in contents.items() if key not in done})
+        known, missing = _stored(path, contents)
         skipped: list[Skipped] = []
-        if len(source):
-            fresh = path.with_name(f"new-{path.name}")
-            summary = describe(
-                source, fresh, describer, max_pixels=max_pixels, n_workers=n_workers,
-                progress=progress,
-            )  # fmt: skip
-            known = _appended(known, read_descriptors(fresh, ids="path"))
-            write_descriptors(path, known)
-            fresh.unlink()
-            fresh.with_suffix(".skipped.jsonl").unlink(missing_ok=True)
-            skipped = [
-                Skipped(file.path, item.reason, item.message)
-                for item in summary.skipped
-                for file in contents[item.name]
-            ]
+        if len(missing):
+            with sole_writer(self.folder):
+                known, missing = _stored(path, contents)  # another run may have added some
+                if len(missing):
+                    fresh = path.with_name(f"new-{path.name}")
+                    summary = describe(
+                        missing, fresh, describer, max_pixels=max_pixels, n_workers=n_workers,
+                        progress=progress,
+                    )  # fmt: skip
+                    known = _appended(known, read_descriptors(fresh, ids="path"))
+                    write_descriptors(path, known)
+                    fresh.unlink()
+                    fresh.with_suffix(".skipped.jsonl").unlink(missing_ok=True)
+                    skipped = [
+                        Skipped(file.path, item.reason, item.message)
+                        for item in summary.skipped
+                        for file in contents[item.name]
+                    ]
         return _picked(known, list(contents), describer), skipped
 
     def looks(
@@ -207,6 +212,13 @@ class _Contents:
 
     def read(self, index: int) -> bytes:
         return read_content(self._files[index])
+
+
+def _stored(path: Path, contents: Mapping[str, Files]) -> tuple[DescriptorSet | None, _Contents]:
+    """Return the descriptors that are there, and the contents that have none yet."""
+    known = read_descriptors(path, ids="path") if path.exists() else None
+    done = set() if known is None else set(known.ids)
+    return known, _Contents({key: files for key, files in contents.items() if key not in done})
 
 
 def _appended(known: DescriptorSet | None, fresh: DescriptorSet) -> DescriptorSet:

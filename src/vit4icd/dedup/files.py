@@ -90,13 +90,18 @@ class Inventory:
     n_symlinks: int = 0
 
     def require_pictures(self, folders: Sequence[Path]) -> None:
-        """Refuse folders in which there is none, as where a disk is not there.
+        """Refuse folders, however they are spelt, with none in them, as where a disk is not there.
 
         Raises:
             DataError: there is no picture that can be read.
         """
-        if any(_lies_in(file, folder) for file in self.files for folder in folders):
-            return
+        real_folder = lru_cache(maxsize=1024)(os.path.realpath)
+        wanted = [real_folder(folder) for folder in folders]
+        for name in (name for file in self.files for name in file.names):
+            folder, base = os.path.split(name)
+            place = Path(real_folder(folder or "."), base)
+            if any(place.is_relative_to(one) for one in wanted):
+                return
         raise no_picture(folders, self.skipped)
 
     def by_content(self) -> dict[str, list[PictureFile]]:
@@ -167,10 +172,6 @@ def stamp_of(path: str | Path) -> Stamp | None:
         modified_ns=status.st_mtime_ns,
         changed_ns=status.st_ctime_ns,
     )
-
-
-def _lies_in(file: PictureFile, folder: Path) -> bool:
-    return any(Path(name).is_relative_to(folder) for name in file.names)
 
 
 @dataclass(slots=True)

@@ -91,7 +91,9 @@ def find_duplicates(
     shown = {name for names in grouped for name in names} - links.looks.keys()
     looks = {
         **links.looks,
-        **cache.looks({name: contents[name] for name in shown}, n_workers=n_threads),
+        **cache.looks(
+            {name: contents[name] for name in shown}, max_pixels=max_pixels, n_workers=n_threads
+        ),
     }
     matches = {frozenset((match.query, match.reference)): match for match in links.matches}
     grouping = _Grouping(contents, looks, matches)

@@ -26,8 +26,9 @@ __all__ = ["create_app"]
 _ABOUT = """Find edited copies of pictures, and let people judge what was found.
 
 Answers name the model that they rest on, and those about a collection its version; searches and
-groups name the threshold, too. Errors are problem documents (RFC 9457) with a stable `code`. Pictures are uploaded; only with
---allow-urls are they fetched, too, from public hosts. No path that a client names is opened.
+groups name the threshold, too. Errors are problem documents (RFC 9457) with a stable `code`.
+Pictures are uploaded; only with --allow-urls are they fetched, too, from public hosts. No path that
+a client names is opened.
 """
 
 

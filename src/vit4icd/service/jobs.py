@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from vit4icd.datasets import members_of
 from vit4icd.errors import Vit4icdError
 from vit4icd.service.database import Database
 from vit4icd.service.library import Adding, Library, New
@@ -236,9 +237,12 @@ class Jobs:
     def _batches(self, id_: str) -> Iterator[list[New | _Refused]]:
         with tarfile.open(self._file(id_), "r:") as archive:
             batch: list[New | _Refused] = []
-            for member in archive:
+            for member in members_of(archive):
                 item = self._read(archive, member) if member.isreg() else None
                 if isinstance(item, New) and is_heavy(item.data):
+                    if batch:  # before it: of two pictures with one id, the later one stays
+                        yield batch
+                        batch = []
                     yield [item]
                 elif item is not None:
                     batch.append(item)

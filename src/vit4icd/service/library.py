@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import PurePath
 from typing import Any, Literal
@@ -226,9 +227,10 @@ class Adding:
             if id_ in skipped:
                 results[row] = skipped[id_]
                 continue
-            sha256 = self.previews.keep(data, holder=holder_of(self.shelf.name, id_))
             outcome: Literal["stored", "unchanged"] = "stored" if id_ in stored else "unchanged"
-            results[row] = Added(id_, sha256, outcome)
+            results[row] = Added(id_, sha256_of_bytes(data), outcome)
+            with suppress(ImageError):  # larger than the service itself takes: there is no preview
+                self.previews.keep(data, holder=holder_of(self.shelf.name, id_))
         return results
 
 

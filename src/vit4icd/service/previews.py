@@ -42,6 +42,8 @@ class Previews:
     def keep(self, data: bytes, *, holder: bytes | None = None) -> str:
         """Make the preview of a picture, unless there is one; return the picture's SHA-256.
 
+        What the holder held before goes, unless somebody else needs it.
+
         Raises:
             ImageError: no readable picture.
         """
@@ -55,8 +57,11 @@ class Previews:
             with atomic_path(path) as temporary:
                 temporary.write_bytes(encode_jpeg(image))
         if holder is not None:
+            before = self.held_by(holder)
             with self._database.writing() as connection:
                 connection.execute("INSERT OR REPLACE INTO holders VALUES (?, ?)", (holder, sha256))
+            if before is not None and before != sha256:
+                self.sweep(before)
         return sha256
 
     def read(self, sha256: str) -> bytes | None:

@@ -7,7 +7,15 @@ from vit4icd.storage.descriptors import (
     read_descriptors,
     write_descriptors,
 )
-from vit4icd.storage.files import atomic_path, flush, name_fields, read_json, read_name, write_json
+from vit4icd.storage.files import (
+    atomic_path,
+    flush,
+    name_fields,
+    read_json,
+    read_name,
+    sole_writer,
+    write_json,
+)
 from vit4icd.storage.journal import DescriptorWriter
 from vit4icd.storage.models import (
     ModelCard,
@@ -35,6 +43,7 @@ __all__ = [
     "read_name",
     "read_pairs",
     "read_truth",
+    "sole_writer",
     "write_descriptors",
     "write_json",
     "write_model_card",

@@ -4,14 +4,26 @@ import base64
 import json
 import os
 import secrets
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vit4icd.errors import FormatError
+from vit4icd.errors import FormatError, StoreError
 
-__all__ = ["atomic_path", "flush", "name_fields", "read_json", "read_name", "write_json"]
+if sys.platform != "win32":
+    import fcntl
+
+__all__ = [
+    "atomic_path",
+    "flush",
+    "name_fields",
+    "read_json",
+    "read_name",
+    "sole_writer",
+    "write_json",
+]
 
 
 @contextmanager
@@ -35,6 +47,35 @@ def atomic_path(path: Path) -> Iterator[Path]:
         flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Keep other runs from writing a folder, which is made if it is missing; a kill lets go of it.
+
+    On Windows nobody is kept from it.
+
+    Raises:
+        StoreError: another run is writing it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if sys.platform == "win32":
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_there = os.stat(folder).st_ino == os.fstat(descriptor).st_ino  # noqa: PTH116
+        except (BlockingIOError, FileNotFoundError):
+            is_there = False  # or another run has finished, and removed it, just now
+        if not is_there:
+            raise StoreError(
+                f"another run is writing {folder}; wait until it has ended, or write elsewhere"
+            )
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: Path, value: Any) -> None:

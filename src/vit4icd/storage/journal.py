@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,7 +20,7 @@ from jaxtyping import Float32
 
 from vit4icd.errors import MismatchError
 from vit4icd.storage.descriptors import write_descriptors
-from vit4icd.storage.files import read_json, write_json
+from vit4icd.storage.files import read_json, sole_writer, write_json
 from vit4icd.types import DescriptorSet
 
 __all__ = ["DescriptorWriter"]
@@ -32,6 +33,7 @@ class DescriptorWriter:
 
     Raises:
         MismatchError: the journal is of another model or other options.
+        StoreError: another run is writing it.
     """
 
     def __init__(
@@ -40,11 +42,14 @@ class DescriptorWriter:
         self.path, self.dim, self.fingerprint = path, dim, fingerprint
         self.config = dict(config or {})
         self.folder = path.with_name(path.name + ".partial")
-        self._claim()
-        self.names = self._recover()
-        self.done = set(self.names)
-        self._names = (self.folder / "names").open("ab")
-        self._vectors = (self.folder / "vectors").open("ab")
+        with ExitStack() as held:
+            held.enter_context(sole_writer(self.folder))
+            self._claim()
+            self.names = self._recover()
+            self.done = set(self.names)
+            self._names = held.enter_context((self.folder / "names").open("ab"))
+            self._vectors = held.enter_context((self.folder / "vectors").open("ab"))
+            self._held = held.pop_all()
 
     def __enter__(self) -> "DescriptorWriter":
         return self
@@ -70,7 +75,8 @@ class DescriptorWriter:
 
     def finish(self, order: Sequence[str] | None = None) -> DescriptorSet:
         """Write the HDF5 file, in the order of names if one is given, and drop the journal."""
-        self.close()
+        self._names.close()
+        self._vectors.close()
         vectors = self._read_vectors()
         names = self.names
         if order is not None:
@@ -80,12 +86,12 @@ class DescriptorWriter:
         result = DescriptorSet(ids=names, vectors=vectors, fingerprint=self.fingerprint)
         write_descriptors(self.path, result, config=self.config)
         shutil.rmtree(self.folder)
+        self.close()
         return result
 
     def close(self) -> None:
         """Close the journal; it can be opened again."""
-        self._names.close()
-        self._vectors.close()
+        self._held.close()
 
     def _claim(self) -> None:
         claim = {"dim": self.dim, "fingerprint": self.fingerprint, "config": self.config}
@@ -97,7 +103,6 @@ class DescriptorWriter:
                     "use those, or remove the folder to begin anew"
                 )
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / "config.json", claim)
 
     def _recover(self) -> list[str]:

@@ -191,8 +191,11 @@ def preview_of(held: State, picture: str) -> bytes:
 
 def remove(held: State, shelf: Shelf, id_: str) -> int:
     """Remove a picture and the preview that only it held; return how many there were."""
+    record = shelf.collection.find([id_]).get(id_)
     n_removed = shelf.collection.remove([id_])
     held.previews.release(holder_of(shelf.name, id_))
+    if record is not None:  # its preview may have been made of its file, when it was looked at
+        held.previews.sweep(record.sha256)
     return n_removed
 
 
@@ -221,7 +224,8 @@ def _metadata(text: str | None) -> dict[str, str] | None:
         return None
     try:
         fields: Any = json.loads(text)
-    except ValueError as error:
+        json.dumps(fields, ensure_ascii=False).encode("utf-8")  # not half of a surrogate pair
+    except (ValueError, RecursionError) as error:
         raise Problem("invalid_request", f"metadata is no JSON: {error}") from error
     if not isinstance(fields, dict) or not all(isinstance(it, str) for it in fields.values()):
         raise Problem("invalid_request", "metadata is a JSON object of texts")
