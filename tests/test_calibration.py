@@ -85,6 +85,9 @@ def test_file_round_trip(tmp_path: Path) -> None:
     (tmp_path / "calibration.json").write_text('{"format_version": 1, "knots": [1, 1]}')
     with pytest.raises(FormatError, match="not a calibration"):
         read_calibration(tmp_path)
+    (tmp_path / "calibration.json").write_text("7")
+    with pytest.raises(FormatError, match="not a calibration"):
+        read_calibration(tmp_path)
     (tmp_path / "calibration.json").write_text('{"format_version": 9}')
     with pytest.raises(FormatError, match="format 9"):
         read_calibration(tmp_path)

@@ -424,6 +424,9 @@ def test_refuses_what_is_no_collection(
     (tmp_path / "full" / "letter.txt").write_text("dear")
     with pytest.raises(ConfigError, match="exists already"):
         Collection.create(tmp_path / "full", describer=describer)
+    (tmp_path / "begun" / "data").mkdir(parents=True)  # as a kill may leave it
+    (tmp_path / "begun" / "data" / "01.lance").write_bytes(b"LANC")
+    assert len(Collection.create(tmp_path / "begun", describer=describer)) == 0
     lance.write_dataset(pa.table({"a": [1]}), tmp_path / "table")
     with pytest.raises(FormatError, match="no collection"):
         Collection.open(tmp_path / "table")

@@ -13,6 +13,7 @@ from PIL import Image
 
 from tests.conftest import make_model, make_pictures
 from vit4icd.collection import AddProgress, Collection, adding, writing
+from vit4icd.collection.blocks import File, files_of
 from vit4icd.collection.features import FEATURE_COLUMNS, ids_with_features
 from vit4icd.collection.pictures import Pictures, sha256_of
 from vit4icd.collection.records import encode
@@ -203,3 +204,18 @@ def test_takes_pictures_from_memory_only_as_large_as_it_is_told(
     for most, n_added in ((n_pixels - 1, 0), (n_pixels, 1)):
         summary = collection.add(picture, ids=["one"], max_pixels=most, features=False)
         assert (summary.n_added, len(summary.skipped)) == (n_added, 1 - n_added)
+
+
+def test_verifies_one_version_while_another_is_written(
+    pictures: Path, describer: OnnxDescriber, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def listed(table: Table, data: object = None) -> list[File]:
+        found = files_of(table, data)  # type: ignore[arg-type]
+        collection.add(pictures / "001.jpg", id_from="name")
+        return found
+
+    collection = Collection.create(pictures.parent / "collection", describer=describer)
+    collection.add(pictures / "000.jpg", id_from="name")
+    monkeypatch.setattr("vit4icd.collection.checking.files_of", listed)
+    assert collection.verify().problems == ()
+    assert len(collection) == 2

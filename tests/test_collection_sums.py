@@ -1,14 +1,16 @@
 """Checksums of a collection's files: damage is told before Lance believes it."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from vit4icd.collection import Collection
+from vit4icd.collection import Collection, sums
 from vit4icd.collection.sums import damaged, keep
+from vit4icd.collection.table import _is_conflict
 from vit4icd.describer import OnnxDescriber
-from vit4icd.errors import FormatError
+from vit4icd.errors import FormatError, StoreError
 
 
 @pytest.fixture
@@ -65,6 +67,31 @@ def test_forgets_the_checksums_of_files_that_are_gone(collection: Collection) ->
     collection.compact(keep=timedelta(0))
     assert _summed(collection) == sorted(path.name for path in _files(collection))
     assert len(_files(collection)) == 1
+
+
+def test_keeps_the_checksum_of_a_file_that_is_just_written(
+    collection: Collection, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def listing(table: Path) -> Iterator[tuple[str, str]]:
+        found = list(listed(table))
+        if not added:
+            added.append(True)
+            collection.add(pictures / "000.jpg", id_from="sha256")
+        yield from found
+
+    listed, added = sums._kept, list[bool]()
+    monkeypatch.setattr(sums, "_kept", listing)
+    sums.forget_gone(Path(collection.uri))
+    assert added
+    assert _summed(collection) == sorted(path.name for path in _files(collection))
+
+
+def test_takes_no_path_for_a_conflict(tmp_path: Path) -> None:
+    error = StoreError("no")
+    error.__cause__ = OSError(f"{tmp_path}/conflict/x.lance: No space left on device")
+    assert not _is_conflict(error, f"{tmp_path}/conflict/x.lance")
+    error.__cause__ = OSError("Commit conflict for version 5: concurrent commit")
+    assert _is_conflict(error, f"{tmp_path}/conflict/x.lance")
 
 
 def test_takes_a_collection_without_checksums_as_it_is(

@@ -7,7 +7,7 @@ import pytest
 
 from vit4icd.copies import prepare_copies, write_contact_sheet
 from vit4icd.datasets import open_classes, open_images
-from vit4icd.errors import ConfigError, ImageError
+from vit4icd.errors import ConfigError, DataError, ImageError
 from vit4icd.images import read_image, resize, to_gray
 
 
@@ -47,6 +47,17 @@ def test_names_the_picture_it_cannot_draw_edits_of(tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"no picture")
     with pytest.raises(ImageError, match=r"bad\.jpg: "):
         write_contact_sheet(tmp_path / "bad.jpg", tmp_path / "sheet.png")
+
+
+def test_draws_edits_with_donors_that_can_be_read(pictures: Path, tmp_path: Path) -> None:
+    donors = tmp_path / "donors"
+    donors.mkdir()
+    with pytest.raises(DataError, match="no picture can be read"):
+        write_contact_sheet(pictures / "000.jpg", tmp_path / "sheet.png", donors=donors)
+    (donors / "bad.jpg").write_bytes(b"no picture")
+    (donors / "good.jpg").write_bytes((pictures / "001.jpg").read_bytes())
+    write_contact_sheet(pictures / "000.jpg", tmp_path / "sheet.png", donors=donors)
+    assert (tmp_path / "sheet.png").exists()
 
 
 def test_refuses_a_negative_number(pictures: Path, tmp_path: Path) -> None:

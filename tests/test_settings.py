@@ -33,6 +33,14 @@ def test_has_defaults(environment: dict[str, str], tmp_path: Path) -> None:
     assert (found["threads"].value, found["device"].value) == (None, "auto")
 
 
+def test_does_without_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr("vit4icd.settings.Path.home", unknown)
+    assert effective(environment={}, folder=tmp_path)["device"].value == "auto"
+
+
 def test_lets_the_nearest_win(environment: dict[str, str], tmp_path: Path) -> None:
     user, local = user_file(environment), tmp_path / FILE_NAME
     _write(user, "threads = 1\n")

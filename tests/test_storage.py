@@ -208,6 +208,16 @@ def test_skips_queries_without_a_reference_and_blank_lines(tmp_path: Path) -> No
     assert list(truth.queries) == ["q1", "q1"]
 
 
+@pytest.mark.parametrize("header", ["query_id,reference_id", "query_id,ref_id", "query,reference"])
+def test_takes_no_header_for_a_pair_though_a_mark_stands_before_it(
+    header: str, tmp_path: Path
+) -> None:
+    (tmp_path / "t.csv").write_text(f"\ufeff{header}\nq1,r1\n", "utf-8")
+    assert list(read_truth(tmp_path / "t.csv").queries) == ["q1"]
+    (tmp_path / "p.csv").write_text(f"\ufeff{header},score\nq1,r1,0.5\n", "utf-8")
+    assert list(read_pairs(tmp_path / "p.csv").queries) == ["q1"]
+
+
 def test_says_which_file_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="gone.csv"):
         read_pairs(tmp_path / "gone.csv")

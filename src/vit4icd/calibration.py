@@ -183,7 +183,9 @@ def read_calibration(folder: Path) -> Calibration | None:
     path = folder / _FILE
     if not path.exists():
         return None
-    fields = dict(read_json(path))
+    fields = read_json(path)
+    if not isinstance(fields, dict):
+        raise FormatError(f"{path} is not a calibration: it is no JSON object")
     if not isinstance(version := fields.pop("format_version", None), int):
         raise FormatError(f"{path} does not say its format")
     if version > _FORMAT_VERSION:

@@ -78,6 +78,7 @@ def write_contact_sheet(image: Path, out: Path, *, donors: Path | None = None) -
 
     Raises:
         ImageError: the picture cannot be read.
+        DataError: there is none in ``donors`` that can be read.
         ConfigError: ``out`` does not end in .jpg, .jpeg or .png.
     """
     try:
@@ -87,7 +88,7 @@ def write_contact_sheet(image: Path, out: Path, *, donors: Path | None = None) -
     others = [picture[:, ::-1]]
     if donors is not None:
         source = open_images([donors])
-        others = [read_image(source.read(index)) for index in range(min(len(source), 6))]
+        others = [first_readable(source, index) for index in range(max(1, min(len(source), 6)))]
     sheet = contact_sheet(picture, donors=lambda number: others[number % len(others)])
     with atomic_path(out) as temporary:
         write_image(temporary, sheet, suffix=out.suffix)

@@ -92,7 +92,7 @@ def effective(
 def user_file(environment: Mapping[str, str] | None = None) -> Path:
     """Return where the user's own settings stand, whether or not the file exists."""
     environment = os.environ if environment is None else environment
-    home = Path(environment.get("HOME") or environment.get("USERPROFILE") or Path.home())
+    home = Path(environment.get("HOME") or environment.get("USERPROFILE") or _home())
     if sys.platform == "win32":
         base = Path(environment.get("APPDATA") or home / "AppData" / "Roaming")
     elif sys.platform == "darwin":
@@ -100,6 +100,13 @@ def user_file(environment: Mapping[str, str] | None = None) -> Path:
     else:
         base = Path(environment.get("XDG_CONFIG_HOME") or home / ".config")
     return base / "vit4icd" / "config.toml"
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:  # a user that the system does not know, as in some containers
+        return Path("/nonexistent")
 
 
 def _from_file(path: Path) -> dict[str, Setting]:

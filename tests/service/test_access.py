@@ -122,6 +122,7 @@ def test_logs_people_in_and_asks_for_the_token_of_the_page(
         {"Origin": "http://127.0.0.1:9999"},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
+        {"Origin": "http://["},
         {"Origin": ADDRESS},  # the page itself, but without its token
     ],
 )
@@ -177,6 +178,8 @@ def test_ends_sessions_with_their_key_their_time_and_their_signature(tmp_path: P
     later = cookie.replace(".44200.", ".99999.")
     assert later != cookie
     assert sessions.key_of(later, Keys((key,)), now=1_000) is None
+    (tmp_path / "secret").write_bytes(b"")  # as a kill may leave it
+    assert len(read_secret(tmp_path / "secret")) == len(sessions.secret)
     for nonsense in ("", ".", "..", "a.b.c", f"{COOKIE}=x"):
         assert sessions.key_of(nonsense, Keys((key,)), now=1_000) is None
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from tests.service.conftest import until
 from vit4icd.images import read_image, write_image
@@ -129,6 +129,31 @@ def _open(page: Page, address: str) -> None:
 def _search(page: Page, picture: Path | dict[str, object], title: str) -> None:
     page.set_input_files("#file", picture)  # type: ignore[arg-type]
     expect(page.locator("#result-title")).to_have_text(title)
+
+
+def _held_back(page: Page, path: str) -> list[Route]:
+    """Hold requests back; they are in the list once they are made."""
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route(path, hold)
+    return held
+
+
+def _wait_for(page: Page, held: list[Route]) -> None:
+    """Wait until a request is held back; the page goes on meanwhile."""
+
+    def is_there() -> bool:
+        page.wait_for_timeout(50)
+        return len(held) == 1
+
+    until(is_there)
+
+
+def _address(page: Page) -> str:
+    return page.url.partition("#")[0]
 
 
 def _nasty(path: Path) -> dict[str, object]:
@@ -269,6 +294,51 @@ def test_goes_through_the_queue_by_keys_and_threshold(start: Starter, page: Page
     assert "never" in download.value.path().read_text()
 
 
+def test_judges_one_pair_by_keys_in_a_hurry(start: Starter, page: Page) -> None:
+    _open(page, start())
+    _search(page, QUERY, "2 matches")
+    page.locator(".card").first.click()
+    held = _held_back(page, "**/v1/decisions")
+    page.keyboard.press("a")
+    page.keyboard.press("r")  # before the first is answered, so before the next pair is shown
+    page.keyboard.down("a")
+    page.keyboard.down("a")  # as a key that is held repeats
+    _wait_for(page, held)
+    held[0].continue_()
+    page.unroute("**/v1/decisions")
+    expect(page.locator("#list .accepted")).to_have_count(1)
+    expect(page.locator("#list button").nth(1)).to_have_attribute("aria-current", "true")
+    page.keyboard.down("a")  # still held
+    page.keyboard.up("a")
+    assert page.request.get(f"{_address(page)}v1/decisions").json()["decisions"][1:] == []
+    page.keyboard.press("u")
+    expect(page.locator("#list .accepted")).to_have_count(0)
+    expect(page.locator("#list button").nth(0)).to_have_attribute("aria-current", "true")
+
+
+def test_stays_with_the_matches_of_a_search_while_duplicates_are_looked_for(
+    start: Starter, page: Page
+) -> None:
+    _open(page, start())
+    _search(page, QUERY, "2 matches")
+    page.locator("nav a[data-view=queue]").click()
+    held = _held_back(page, "**/groups")
+    page.get_by_role("button", name="Find duplicates").click()
+    _wait_for(page, held)
+    page.locator("nav a[data-view=search]").click()
+    page.locator(".card").nth(1).click()
+    shown = page.locator("#queue-title").text_content()
+    held[0].continue_()
+    page.unroute("**/groups")
+    expect(page.locator("#status")).to_contain_text("1 group")
+    expect(page.locator("#queue-title")).to_have_text(shown or "")
+    expect(page.locator("#list button").nth(1)).to_have_attribute("aria-current", "true")
+    page.locator("nav a[data-view=decisions]").click()
+    page.go_back()
+    expect(page.locator("#view-decisions")).to_be_hidden()
+    expect(page.locator("#queue-title")).to_have_text(shown or "")
+
+
 def test_judges_duplicates_in_the_same_queue(start: Starter, page: Page) -> None:
     _open(page, start())
     page.locator("nav a[data-view=queue]").click()
@@ -310,6 +380,13 @@ def test_says_what_is_wrong_with_a_picture(start: Starter, page: Page) -> None:
     file = {"name": "x.jpg", "mimeType": "image/jpeg", "buffer": b"no picture"}
     page.set_input_files("#file", file)  # type: ignore[arg-type]
     expect(page.locator("#problem")).to_contain_text("not a picture")
+    page.reload()
+    page.wait_for_selector("html[data-ready=yes]")
+    page.evaluate("document.querySelector('meta[name=max-bytes]').content = '9'")
+    page.set_input_files("#file", file)  # type: ignore[arg-type]
+    page.wait_for_timeout(200)  # for the address to follow
+    expect(page.locator("#problem")).to_contain_text("are the most")
+    page.evaluate("document.querySelector('meta[name=max-bytes]').content = '33554432'")
     _search(page, QUERY, "2 matches")
     expect(page.locator("#problem")).to_be_hidden()
 

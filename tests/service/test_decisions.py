@@ -11,6 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.service.conftest import Serving, add, search
+from vit4icd.errors import StoreError
 from vit4icd.service.database import Database
 from vit4icd.service.decisions import Decisions, to_csv
 
@@ -140,6 +141,50 @@ def test_escapes_formulas_in_every_cell(tmp_path: Path) -> None:
     database.close()
     rows = list(csv.DictReader(io.StringIO(to_csv(made), newline="")))
     assert [row["name"] for row in rows] == ["'" + start for start in starts]
+
+
+def test_takes_accept_and_reject_for_pairs_only(filled: TestClient, pictures: list[Path]) -> None:
+    match = search(filled, pictures[1].read_bytes(), review=True).json()["matches"][0]
+    _decide(filled, decision="never", match=match["id"])
+    for decision in ("accept", "reject"):
+        fields = {"decision": decision, "match": match["id"], "on": "reference"}
+        answer = filled.post("/v1/decisions", json=fields)
+        assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
+    assert search(filled, pictures[1].read_bytes()).json()["n_never"] == 1
+
+
+def test_lists_decisions_on_references_however_old_they_are(tmp_path: Path) -> None:
+    database = Database(tmp_path / "review.sqlite")
+    decisions = Decisions(database)
+    decisions.add("never", query="", reference="logo")
+    for number in range(3):
+        decisions.add("reject", query=f"q{number}", reference="r")
+    assert [one.reference for one in decisions.newest(2, on="reference")] == ["logo"]
+    assert [one.query for one in decisions.newest(2, on="pair")] == ["q2", "q1"]
+    assert [one.number for one in decisions.newest(9)] == [4, 3, 2, 1]
+    database.close()
+
+
+def test_says_where_the_disk_is_full(tmp_path: Path) -> None:
+    database = Database(tmp_path / "review.sqlite")
+    decisions = Decisions(database)
+    (pages,) = database.read("PRAGMA page_count")[0]
+    database.read(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(StoreError, match=r"review\.sqlite cannot be used: .* full"):
+        decisions.add("reject", query="a", reference="b", fields={"name": "x" * 100_000})
+    database.read("PRAGMA max_page_count = 1000000")
+    assert decisions.add("reject", query="a", reference="b").number == 1
+    database.close()
+
+
+def test_says_that_another_process_has_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vit4icd.service.database._WAIT_S", 0.01)
+    database = Database(tmp_path / "review.sqlite")
+    with database.writing(), pytest.raises(StoreError, match="cannot be used: .* locked"):
+        Database(tmp_path / "review.sqlite")
+    database.close()
 
 
 def test_only_ever_adds_to_the_log(tmp_path: Path) -> None:

@@ -111,6 +111,21 @@ def test_groups_nothing_that_must_never_match(filled: TestClient, pictures: list
     assert _groups(filled) == []
 
 
+def test_settles_pairs_with_what_must_never_match_on_either_side(
+    filled: TestClient, pictures: list[Path]
+) -> None:
+    add(filled, pictures[4].read_bytes()[:-2] + b"\xff\xfe\x00\x02\xff\xd9", "again.jpg")
+    _queued(filled)
+    (found,) = _queue(filled)
+    for side in ("query", "match"):
+        sha256 = found[side].get("sha256") or found[side]["image"]["sha256"]
+        fields = {"decision": "never", "reference": sha256}
+        assert filled.post("/v1/decisions", json=fields).status_code == 201
+        assert _queue(filled) == []
+        filled.post("/v1/decisions", json=fields | {"decision": "undo", "on": "reference"})
+        assert [one["id"] for one in _queue(filled)] == [found["id"]]
+
+
 def test_queues_nothing_of_an_empty_collection(client: TestClient) -> None:
     asked = _queued(client)
     assert (asked["n_groups"], asked["n_queued"]) == (0, 0)

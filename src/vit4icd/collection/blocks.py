@@ -101,9 +101,9 @@ class File:
                 yield pa.Table.from_batches([batch])
 
 
-def files_of(table: Table) -> list[File]:
-    """Return the files that the newest version's rows are in."""
-    data = table.latest()
+def files_of(table: Table, data: lance.LanceDataset | None = None) -> list[File]:
+    """Return the files that a version's rows are in, the newest one's by default."""
+    data = table.latest() if data is None else data
     with explained(table.uri, "read"):
         return [
             File(table.uri, _key(fragment).split()[0], fragment)

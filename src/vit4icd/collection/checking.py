@@ -43,7 +43,8 @@ def verify(table: Table, *, thorough: bool = True) -> Verification:
     """
     problems: list[str] = []
     seen: set[bytes] = set()
-    found, files = Seal(), files_of(table)
+    data = table.latest()  # others may go on writing
+    found, files = Seal(), files_of(table, data)
     for file in files:
         try:
             for rows in file.rows():
@@ -52,7 +53,7 @@ def verify(table: Table, *, thorough: bool = True) -> Verification:
                 found = found.plus(seal_of(rows))
         except Vit4icdError as error:
             problems.append(f"file {file.name}: {error}")
-    problems.extend(_complaint(lambda: _require_seal(found, table.seal())))
+    problems.extend(_complaint(lambda: _require_seal(found, table.seal(data))))
     if thorough:
         problems.extend(_lost_snapshots(table))
     return Verification(n_images=found.n_rows, n_files=len(files), problems=tuple(problems))

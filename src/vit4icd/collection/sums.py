@@ -78,8 +78,9 @@ def whole_files(
 
 def forget_gone(table: Path) -> None:
     """Drop the checksums of files that are there no more."""
+    kept = list(_kept(table))  # first: a file that another process is just writing comes before it
     there = {path.name for folder in SUMMED for path in (table / folder).glob("*")}
-    for name, sum_ in _kept(table):
+    for name, sum_ in kept:
         if name not in there:
             (table / _FOLDER / f"{name}.{sum_}").unlink(missing_ok=True)
 

@@ -22,7 +22,7 @@ from vit4icd.collection.failures import HINT, explained
 from vit4icd.collection.records import RECORD_COLUMNS, SEAL_ID, Record, encode
 from vit4icd.collection.rows import Seal, restamped, schema_of, seal_in, seal_of, sealed
 from vit4icd.collection.sums import forget_gone, whole_files
-from vit4icd.collection.versions import last_number
+from vit4icd.collection.versions import is_free, last_number
 from vit4icd.errors import ConfigError, DataError, FormatError, StoreError
 
 __all__ = ["FORMAT_VERSION", "KEPT_FOR", "Snapshot", "Table"]
@@ -85,7 +85,7 @@ class Table:
             StoreError: the place cannot be written.
         """
         folder = Path(uri)
-        if "://" not in uri and folder.exists() and not (folder.is_dir() and _is_empty(folder)):
+        if "://" not in uri and not is_free(folder):
             raise ConfigError(f"{uri} exists already; name another place, or open it")
         text = json.dumps({"format_version": FORMAT_VERSION, "dim": dim, **metadata})
         named = {_KEY: text, _CHECK: str(zlib.crc32(text.encode()))}
@@ -343,7 +343,7 @@ class Table:
                 self._tidy_if_due()
                 return done
             except StoreError as error:
-                if not _is_conflict(error):
+                if not _is_conflict(error, self.uri):
                     raise
                 time.sleep(_WAIT_S * (0.5 + random.random()))  # noqa: S311 - not for secrets
         raise StoreError(f"others keep writing to the collection {self.uri}; try again later")
@@ -366,13 +366,9 @@ class Table:
         return int(cleaned.bytes_removed)
 
 
-def _is_conflict(error: StoreError) -> bool:
-    text = str(error.__cause__).lower()
+def _is_conflict(error: StoreError, uri: str) -> bool:
+    text = str(error.__cause__).replace(uri.strip("/"), "").lower()  # lest the path says so
     return "concurrent" in text or "conflict" in text
-
-
-def _is_empty(folder: Path) -> bool:
-    return next(folder.iterdir(), None) is None
 
 
 def _metadata_in(schema: pa.Schema, uri: str) -> Mapping[str, Any]:

@@ -3,9 +3,11 @@
 import json
 from pathlib import Path
 
-__all__ = ["last_number", "manifests"]
+__all__ = ["is_free", "last_number", "manifests"]
 
 _LAST = Path("_versions", "latest_version_hint.json")
+_WRITTEN_FIRST = {"data": ".lance", "_transactions": ".txn", "_versions": None}
+"""Folders that are there before the first version is, and the files in them."""
 _NEWEST = 2**64 - 1  # less the number of a version, this is the name of its manifest
 
 
@@ -24,3 +26,14 @@ def last_number(table: Path) -> int:
         return int(json.loads((table / _LAST).read_bytes())["version"])
     except (OSError, ValueError, LookupError, TypeError):
         return 0
+
+
+def is_free(folder: Path) -> bool:
+    """Return whether a collection can be made here: there is nothing, or what a kill left."""
+    if not folder.exists():
+        return True
+    return folder.is_dir() and all(
+        path.suffix == _WRITTEN_FIRST.get(path.relative_to(folder).parts[0])
+        or path.name in _WRITTEN_FIRST
+        for path in folder.rglob("*")
+    )

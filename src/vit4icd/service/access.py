@@ -78,7 +78,7 @@ class Access:
             return
         headers, host = request.headers, request.headers.get("host", "")
         origin, site = headers.get("origin"), headers.get("sec-fetch-site")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and _place_of(origin) != host:
             raise Problem("foreign_origin", f"requests of {origin!r} are refused")
         if site not in (None, "same-origin", "none"):
             raise Problem("foreign_origin", f"requests from another site ({site}) are refused")
@@ -145,6 +145,13 @@ def _presented(authorization: str) -> str | None:
         except (binascii.Error, UnicodeDecodeError):
             return ""
     return None
+
+
+def _place_of(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:  # such as http://[
+        return None
 
 
 def _without_port(host: str) -> str:

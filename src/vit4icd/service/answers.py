@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from vit4icd.collection import Record
 from vit4icd.matches import Match, Verdict
-from vit4icd.service.decisions import Decision, Verb
+from vit4icd.service.decisions import Decision, Subject, Verb
 from vit4icd.service.findings import Kind, State
 from vit4icd.service.handles import handle_of_reference
 from vit4icd.storage import name_fields
@@ -268,7 +268,7 @@ class DecideRequest(BaseModel):
     match: str | None = Field(default=None, max_length=64)
     query: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     reference: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
-    on: Literal["pair", "reference"] = Field(
+    on: Subject = Field(
         default="pair",
         description="What undo is about: the pair, or that the reference never matches.",
     )

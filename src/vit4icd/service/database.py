@@ -78,51 +78,62 @@ class Database:
     What a transaction wrote is on the disk when it ends; several processes may use one file.
 
     Raises:
-        StoreError: the file cannot be opened.
+        StoreError: the file cannot be opened, read or written, as on a full disk.
         FormatError: it is no such file, or of a newer version.
     """
 
     def __init__(self, path: Path) -> None:
         self._path, self._lock = path, threading.RLock()
-        try:
+        with self._explained():
             self._connection = sqlite3.connect(
                 path, timeout=_WAIT_S, isolation_level=None, check_same_thread=False
             )
-        except sqlite3.Error as error:
-            raise StoreError(f"{path} cannot be opened: {error}") from error
         try:
             self._prepare()
         except sqlite3.DatabaseError as error:
             self._connection.close()
             raise FormatError(f"{path} is damaged, or no file of the service: {error}") from error
+        except BaseException:
+            self._connection.close()
+            raise
 
     def read(
         self, statement: str, values: Sequence[Any] | Mapping[str, Any] = ()
     ) -> list[tuple[Any, ...]]:
         """Return the rows that a statement selects."""
-        with self._lock:
+        with self._lock, self._explained():
             return self._connection.execute(statement, values).fetchall()
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """Run statements as one: all of them are kept, or none."""
-        with self._lock:
+        with self._lock, self._explained():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
+                self._connection.execute("COMMIT")
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                if self._connection.in_transaction:  # a full disk has ended it already
+                    self._connection.execute("ROLLBACK")
                 raise
-            self._connection.execute("COMMIT")
 
     def close(self) -> None:
         """Close the file."""
         with self._lock:
             self._connection.close()
 
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Say of trouble around the file, such as a full disk or a long lock, where it is."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise StoreError(f"{self._path} cannot be used: {error}") from error
+
     def _prepare(self) -> None:
-        self._connection.execute("PRAGMA journal_mode = WAL")
-        self._connection.execute("PRAGMA synchronous = FULL")
+        with self._explained():
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = FULL")
         with self.writing():
             (version,) = self._connection.execute("PRAGMA user_version").fetchone()
             if version > _VERSION:

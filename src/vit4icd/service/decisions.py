@@ -11,11 +11,13 @@ from typing import Any, Literal, get_args
 
 from vit4icd.service.database import Database
 
-__all__ = ["Decision", "Decisions", "Verb", "pair_of", "state_of", "to_csv"]
+__all__ = ["Decision", "Decisions", "Subject", "Verb", "pair_of", "state_of", "to_csv"]
 
 Verb = Literal["accept", "reject", "never", "undo"]
 """accept, reject: the pair is a copy, or not; never: the reference (a logo, a template) must not
 match anything; undo: as if the last decision had not been."""
+Subject = Literal["pair", "reference"]
+"""What a decision is on."""
 
 _COLUMNS = "number, at, kind, query, reference, fields"
 _IS_LAST = "number = (SELECT max(number) FROM decisions AS later WHERE later.pair = decisions.pair)"
@@ -123,12 +125,16 @@ class Decisions:
         )
         return list(map(_decision, rows))
 
-    def newest(self, limit: int) -> list[Decision]:
-        """Return the last decisions, the newest first; those that were undone are left out."""
+    def newest(self, limit: int, *, on: Subject | None = None) -> list[Decision]:
+        """Return the last decisions, the newest first; those that were undone are left out.
+
+        ``on`` takes those on pairs only, or those on a reference alone.
+        """
         rows = self._database.read(
             f"SELECT {_COLUMNS} FROM decisions "  # noqa: S608 - constants only
-            f"WHERE kind != 'undo' AND {_IS_LAST} ORDER BY number DESC LIMIT ?",
-            (limit,),
+            "WHERE (:on IS NULL OR (query = '') = (:on = 'reference')) "
+            f"AND kind != 'undo' AND {_IS_LAST} ORDER BY number DESC LIMIT :limit",
+            {"on": on, "limit": limit},
         )
         return list(map(_decision, rows))
 
@@ -150,10 +156,14 @@ def to_csv(decisions: Iterable[Decision]) -> str:
     return text.getvalue()
 
 
-def state_of(connection: sqlite3.Connection, pair: str, reference: str) -> str:
-    """Return what the log says of a pair: accepted, rejected, never or undecided."""
+def state_of(connection: sqlite3.Connection, kind: str, query: str, reference: str) -> str:
+    """Return what the log says of a finding: accepted, rejected, never or undecided.
+
+    Both pictures of a pair within a group are references.
+    """
     states = {"accept": "accepted", "reject": "rejected", "never": "never"}
-    for known in (pair, pair_of("", reference)):
+    alone = (reference, query) if kind == "group" else (reference,)
+    for known in (pair_of(query, reference), *(pair_of("", one) for one in alone)):
         row = connection.execute(
             "SELECT kind FROM decisions WHERE pair = ? ORDER BY number DESC LIMIT 1", (known,)
         ).fetchone()
@@ -164,15 +174,14 @@ def state_of(connection: sqlite3.Connection, pair: str, reference: str) -> str:
 
 def _settle(connection: sqlite3.Connection, query: str, reference: str) -> None:
     """Give the findings that a decision is about the state that follows from the log."""
-    where = "pair = ?" if query else "reference = ?"
-    known = (pair_of(query, reference) if query else reference,)
+    where = "pair = :pair" if query else "reference = :it OR (query = :it AND kind = 'group')"
     found = connection.execute(
-        f"SELECT id, pair, reference FROM findings WHERE {where}",  # noqa: S608 - constants only
-        known,
+        f"SELECT id, kind, query, reference FROM findings WHERE {where}",  # noqa: S608 - constants
+        {"pair": pair_of(query, reference), "it": reference},
     ).fetchall()
     connection.executemany(
         "UPDATE findings SET state = ? WHERE id = ?",
-        [(state_of(connection, pair, other), id_) for id_, pair, other in found],
+        [(state_of(connection, *subject), id_) for id_, *subject in found],
     )
 
 

@@ -88,7 +88,7 @@ class Findings:
         with self._database.writing() as connection:
             for finding in findings:
                 pair = pair_of(finding.query, finding.reference)
-                state = state_of(connection, pair, finding.reference)
+                state = state_of(connection, finding.kind, finding.query, finding.reference)
                 place = finding.place or place_of(finding.level, finding.id)
                 connection.execute(
                     "INSERT OR REPLACE INTO findings "

@@ -3,7 +3,6 @@
 import json
 import logging
 import secrets
-import sqlite3
 import tarfile
 import threading
 import time
@@ -177,7 +176,7 @@ class Jobs:
                         "UPDATE jobs SET beat = ? WHERE id = ? AND owner = ?",
                         (time.time(), self._in_hand, self._owner),
                     )
-            except sqlite3.Error as error:
+            except Vit4icdError as error:
                 _log.warning("a sign of life could not be written: %s", error)
 
     def _in(self, *states: State) -> list[Job]:

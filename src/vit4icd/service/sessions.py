@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vit4icd.service.keys import Key, Keys
+from vit4icd.storage import atomic_path
 
 __all__ = ["COOKIE", "TOKEN_HEADER", "Sessions", "read_secret"]
 
@@ -55,14 +56,21 @@ class Sessions:
 
 
 def read_secret(path: Path) -> bytes:
-    """Return the secret that signs sessions, made when there is none; only its owner reads it."""
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_bytes()
-    with os.fdopen(handle, "wb") as file:
-        secret = secrets.token_bytes(_SECRET_BYTES)
-        file.write(secret)
-        file.flush()
-        os.fsync(file.fileno())
+    """Return the secret that signs sessions, made when there is none; only its owner reads it.
+
+    One of another length is what a kill or a full disk left, and is made anew.
+    """
+    secret = _secret_in(path)
+    if secret is None:
+        with atomic_path(path) as temporary:
+            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(handle, "wb") as file:
+                file.write(secrets.token_bytes(_SECRET_BYTES))
+        secret = _secret_in(path)  # that of the process which wrote last
+        assert secret is not None
     return secret
+
+
+def _secret_in(path: Path) -> bytes | None:
+    secret = path.read_bytes() if path.exists() else b""
+    return secret if len(secret) == _SECRET_BYTES else None

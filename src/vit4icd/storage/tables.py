@@ -13,8 +13,8 @@ from vit4icd.types import Pairs, Truth
 
 __all__ = ["read_pairs", "read_truth", "write_pairs"]
 
-_PAIR_HEADERS = (["query_id", "ref_id", "score"], ["query_id", "reference_id", "score"])
-_TRUTH_HEADERS = (["query_id", "ref_id"], ["query_id", "reference_id"])
+_TRUTH_HEADERS = (["query_id", "ref_id"], ["query_id", "reference_id"], ["query", "reference"])
+_PAIR_HEADERS = tuple([*names, "score"] for names in _TRUTH_HEADERS)
 
 
 def write_pairs(path: Path, pairs: Pairs, *, decimals: int | None = 6) -> None:
@@ -78,7 +78,7 @@ def read_truth(path: Path) -> Truth:
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     try:
-        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             reader = csv.reader(file)
             for row in reader:
                 if row:

@@ -16,7 +16,7 @@ from vit4icd.service.answers import (
     QueueAnswer,
     decision_body,
 )
-from vit4icd.service.decisions import Decision, to_csv
+from vit4icd.service.decisions import Decision, Subject, to_csv
 from vit4icd.service.findings import Finding, Kind
 from vit4icd.service.findings import State as FindingState
 from vit4icd.service.overlays import draw_overlay, prove
@@ -106,6 +106,9 @@ def list_decisions(
     after: Annotated[int, Query(ge=0, le=2**62)] = 0,
     limit: Limit = 1_000,
     order: Literal["log", "newest"] = "log",
+    on: Annotated[
+        Subject | None, Query(description="With newest: on pairs only, or on references alone.")
+    ] = None,
     form: Annotated[Literal["json", "csv"], Query(alias="format")] = "json",
 ) -> DecisionsAnswer | Response:
     """List decisions as they were made; newest lists those in force, the last first.
@@ -115,7 +118,7 @@ def list_decisions(
     if form == "csv":
         return _attached(to_csv(_all(held)), "text/csv; charset=utf-8", "decisions.csv")
     if order == "newest":
-        found, is_full = held.decisions.newest(limit), False
+        found, is_full = held.decisions.newest(limit, on=on), False
     else:
         found = held.decisions.page(after=after, limit=limit)
         is_full = len(found) == limit
@@ -153,6 +156,8 @@ def _finding(held: State, match: str) -> Finding:
 
 def _subject(held: State, decision: DecideRequest) -> tuple[str, str, dict[str, Any]]:
     """Return query, reference and what is known of them; the query is empty for one alone."""
+    if decision.on == "reference" and decision.decision in ("accept", "reject"):
+        raise Problem("invalid_request", f"{decision.decision} is on a pair, not a reference alone")
     is_alone = decision.decision == "never" or decision.on == "reference"
     if decision.match is not None:
         finding = _finding(held, decision.match)

@@ -4,9 +4,8 @@ import { get, post } from "./api.js";
 import { $, complain, el, meta, preview, say } from "./dom.js";
 
 export async function loadDecisions() {
-  const { decisions } = await get("/v1/decisions?order=newest&limit=200");
-  const never = decisions.filter((one) => one.decision === "never");
-  const pairs = decisions.filter((one) => one.decision !== "never");
+  const [never, pairs] = await Promise.all(["reference&limit=1000", "pair&limit=200"].map(
+    (which) => get(`/v1/decisions?order=newest&on=${which}`).then(({ decisions }) => decisions)));
   fill($("negatives"), never, "Nothing is on this list. It is for logos and templates that are in many pictures.");
   fill($("decided"), pairs, "Nobody has judged a pair yet.");
 }

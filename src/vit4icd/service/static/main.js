@@ -12,7 +12,10 @@ new Search((findings, index) => {
   location.hash = "#match";
   show("queue", "search");
   queue.showSearch(findings, index);
-}, count);
+}, count, () => {
+  location.hash = "#search";
+  show("search");
+});
 
 function count() {
   return get("/v1/matches?state=undecided&limit=1").then(({ n_all }) => queue.count(n_all), () => {});
@@ -30,10 +33,11 @@ function show(view, current = view) {
 
 async function follow() {
   const name = location.hash.slice(1);
-  if (name === "match" && queue.items.length) return;
+  if (name === "match" && queue.isSearch) return show("queue", "search");
+  if (name && name !== "match" && !(name in VIEWS)) return; // the skip link
   const view = name in VIEWS ? name : "search";
+  if ($(`view-${view}`).hidden) complain("");
   show(view);
-  complain("");
   try {
     await VIEWS[view]();
   } catch (problem) {
@@ -55,7 +59,7 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "?") return $("legend").showModal();
   if ($("view-queue").hidden || !(event.key in KEYS)) return;
   event.preventDefault();
-  KEYS[event.key]();
+  if (!event.repeat || !"aru".includes(event.key)) KEYS[event.key](); // a held key judges one pair
 });
 
 $("legend-button").addEventListener("click", () => $("legend").showModal());

@@ -13,6 +13,8 @@ export class Queue {
     this.done = [];
     this.next = null;
     this.isSearch = false;
+    this.isBusy = false; // a decision is on its way
+    this.turn = 0; // which list is shown: answers for an earlier one are dropped
     this.comparison = new Comparison($("comparison"), {
       accept: () => this.decide("accept"), reject: () => this.decide("reject"),
       never: () => this.decide("never"), skip: () => this.step(1), undo: () => this.undo(),
@@ -29,8 +31,10 @@ export class Queue {
   }
 
   async load() {
-    this.isSearch = false;
+    const turn = ++this.turn;
     const page = await get(this.path());
+    if (turn !== this.turn) return;
+    this.isSearch = false;
     this.take(page.findings, page);
     if ($("kind").value) await get("/v1/matches?state=undecided&limit=1").then(({ n_all }) => this.count(n_all));
   }
@@ -42,10 +46,11 @@ export class Queue {
     complain("");
     try {
       const found = await post(`/v1/collections/${encodeURIComponent($("collection").value)}/groups`, {});
+      say(this.told(found));
+      if (this.isSearch) return; // somebody has gone on to the matches of a search
       $("kind").value = "group";
       await this.load();
       $("live").textContent = this.told(found);
-      say(this.told(found));
     } catch (problem) {
       complain(problem.message);
     } finally {
@@ -61,6 +66,7 @@ export class Queue {
   }
 
   showSearch(findings, index) {
+    this.turn += 1;
     this.isSearch = true;
     this.take(findings, null);
     this.select(index);
@@ -86,7 +92,9 @@ export class Queue {
 
   async more() {
     if (!this.next || this.isSearch) return;
+    const { turn } = this;
     const page = await get(this.path(this.next));
+    if (turn !== this.turn) return;
     const known = new Set(this.items.map((item) => item.id));
     this.next = page.next;
     this.items.push(...page.findings.filter((item) => !known.has(item.id)));
@@ -94,7 +102,8 @@ export class Queue {
   }
 
   least() {
-    return this.isSearch ? -Infinity : $("least").value / 100;
+    const least = $("least").value / 100; // at 0 everything: a score may be below
+    return this.isSearch || least === 0 ? -Infinity : least;
   }
 
   visible() {
@@ -161,25 +170,36 @@ export class Queue {
   async decide(decision) {
     const item = this.items[this.index];
     if (!item || meta("may-decide") !== "yes") return;
-    const index = this.index;
-    try {
-      await post("/v1/decisions", { decision, match: item.id });
-    } catch (problem) {
-      complain(problem.message);
-      return;
-    }
+    if (!(await this.sent({ decision, match: item.id }))) return;
     complain("");
-    this.mark(index, WORDS[decision]);
-    this.done.push([index, decision]);
-    const visible = this.visible();
-    const rest = [...visible.filter((one) => one > index), ...visible.filter((one) => one < index)];
-    const next = rest.find((one) => (this.items[one].state ?? "undecided") === "undecided");
-    this.select(next ?? index);
+    this.mark(item, WORDS[decision]);
+    this.done.push([item, decision]);
+    if (this.items[this.index] === item) this.select(this.following(this.index)); // nobody went on
     say(`${item.match.reference}: ${WORDS[decision]}`);
   }
 
-  mark(index, state) {
-    const item = this.items[index];
+  // Sends one decision at a time: a second one would be about a pair that nobody has seen yet.
+  async sent(decision) {
+    if (this.isBusy) return false;
+    this.isBusy = true;
+    try {
+      await post("/v1/decisions", decision);
+      return true;
+    } catch (problem) {
+      complain(problem.message);
+      return false;
+    } finally {
+      this.isBusy = false;
+    }
+  }
+
+  following(index) {
+    const visible = this.visible();
+    const rest = [...visible.filter((one) => one > index), ...visible.filter((one) => one < index)];
+    return rest.find((one) => (this.items[one].state ?? "undecided") === "undecided") ?? index;
+  }
+
+  mark(item, state) {
     const was = item.state === "undecided", is = state === "undecided";
     if (this.n !== undefined && was !== is) this.count(Math.max(0, this.n + (is ? 1 : -1)));
     item.state = state;
@@ -187,18 +207,14 @@ export class Queue {
   }
 
   async undo() {
-    const last = this.done.pop();
+    const last = this.done.at(-1);
     if (!last) return say("There is nothing to undo.");
-    const [index, decision] = last;
-    try {
-      const on = decision === "never" ? "reference" : "pair";
-      await post("/v1/decisions", { decision: "undo", match: this.items[index].id, on });
-    } catch (problem) {
-      this.done.push(last);
-      return complain(problem.message);
-    }
-    this.mark(index, "undecided");
-    this.select(index);
-    say(`${this.items[index].match.reference}: undone`);
+    const [item, decision] = last;
+    const on = decision === "never" ? "reference" : "pair";
+    if (!(await this.sent({ decision: "undo", match: item.id, on }))) return;
+    this.done = this.done.filter((one) => one !== last);
+    this.mark(item, "undecided");
+    if (this.items.includes(item)) this.select(this.items.indexOf(item));
+    say(`${item.match.reference}: undone`);
   }
 }

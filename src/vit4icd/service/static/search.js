@@ -4,9 +4,10 @@ import { get, post } from "./api.js";
 import { $, complain, decimal, el, meta, percent, preview, say, share, views } from "./dom.js";
 
 export class Search {
-  constructor(open, onKept) {
+  constructor(open, onKept, onBegin) {
     this.open = open;
     this.onKept = onKept;
+    this.onBegin = onBegin;
     this.findings = [];
     this.number = 0;
     $("file").addEventListener("change", (event) => {
@@ -47,7 +48,7 @@ export class Search {
 
   async run(file) {
     if (!file) return;
-    location.hash = "#search";
+    this.onBegin();
     complain("");
     if (file.size > Number(meta("max-bytes"))) {
       return complain(`This file has ${Math.ceil(file.size / 2 ** 20)} MiB; ${meta("max-bytes") / 2 ** 20} are the most.`);
