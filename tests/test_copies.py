@@ -60,6 +60,11 @@ def test_draws_edits_with_donors_that_can_be_read(pictures: Path, tmp_path: Path
     assert (tmp_path / "sheet.png").exists()
 
 
+def test_refuses_a_size_that_edits_draw_nothing_into(pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="at least 16"):
+        prepare_copies(open_images([pictures]), tmp_path / "copies", size=15)
+
+
 def test_refuses_a_negative_number(pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="-1"):
         prepare_copies(open_images([pictures]), tmp_path, n_copies=-1)

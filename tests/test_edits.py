@@ -177,6 +177,20 @@ def test_moves_at_once_as_it_moves_one_after_another(first: int, second: int) ->
     assert far_off.mean() < 0.02  # seams: borders start within a pixel of their place
 
 
+def test_does_not_paint_over_a_crop_that_is_tilted_away() -> None:
+    """The whole picture's corners may then lie beyond the horizon."""
+    crop = EDITS["crop"].matrix
+    assert crop is not None
+    window = crop({"width": 0.2, "height": 0.2, "left": 0.7, "top": 0.7}, 1.0)
+    tilt = np.array([[0.8, 0.0, 0.1], [0.0, 0.8, 0.1], [0.2, 0.3, 1.0]])
+    moves: list[Move] = [(window, (0, 0, 0)), (tilt, (255, 0, 255))]
+    gray = np.full((60, 60, 3), 100, np.uint8)
+    moved = move(gray, moves, size=64)
+    singly = move(move(gray, moves[:1], size=64), moves[1:], size=64)
+    assert (np.abs(moved.astype(int) - singly).max(axis=2) > 60).mean() < 0.03
+    assert 0.2 < (moved == 100).all(axis=2).mean() < 0.9
+
+
 def test_does_not_bring_back_what_a_crop_cut_away() -> None:
     picture = np.full((60, 60, 3), 255, np.uint8)
     picture[15:45, 15:45] = 100

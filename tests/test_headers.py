@@ -14,10 +14,12 @@ from vit4icd.headers import read_header
 from vit4icd.images import read_image
 
 
-def _encoded(kind: str, exif: Image.Exif | None = None, size: tuple[int, int] = (60, 40)) -> bytes:
+def _encoded(
+    kind: str, exif: Image.Exif | bytes | None = None, size: tuple[int, int] = (60, 40)
+) -> bytes:
     buffer = io.BytesIO()
     picture = Image.fromarray(np.full((size[1], size[0], 3), 90, np.uint8))
-    notes = {} if exif is None else {"exif": exif.tobytes()}
+    notes = {} if exif is None else {"exif": exif if isinstance(exif, bytes) else exif.tobytes()}
     picture.save(buffer, kind, **notes)
     return buffer.getvalue()
 
@@ -38,6 +40,13 @@ def test_reads_the_size_of_every_format(kind: str) -> None:
     assert (header.width, header.height, header.taken) == (60, 40, None)
     assert header.format == kind
     assert header.n_pixels == 2400
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_reads_the_size_whatever_the_notes_are(kind: str) -> None:
+    data = _encoded(kind, b"Exif\x00\x00no notes")
+    header, image = read_header(data), read_image(data)
+    assert (header.height, header.width) == image.shape[:2] == (40, 60)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -17,6 +17,7 @@ __all__ = ["CopiesSummary", "first_readable", "prepare_copies", "write_contact_s
 
 Picture = UInt8[np.ndarray, "_ _ 3"]
 
+_SMALLEST = 16  # pixels: edits draw nothing into less
 _QUALITY = 100  # JPEG quality of the original's files
 
 
@@ -49,10 +50,12 @@ def prepare_copies(
     share the work; files that exist are left alone.
 
     Raises:
-        ConfigError: fewer than 0 copies.
+        ConfigError: fewer than 0 copies, or a size below 16.
     """
     if n_copies < 0:
         raise ConfigError(f"n_copies must be at least 0, not {n_copies}")
+    if size < _SMALLEST:
+        raise ConfigError(f"size must be at least {_SMALLEST} pixels, not {size}")
     out.mkdir(parents=True, exist_ok=True)
     job = _Job(source=source, size=size, gray=gray, config=config or official_config(), seed=seed)
     n_written = n_reused = 0

@@ -37,11 +37,20 @@ def read_header(data: bytes) -> Header:
         ImageError: with the reasons of :func:`vit4icd.images.read_image`.
     """
     with explained(), reader_of(data)(io.BytesIO(data)) as picture:
-        notes = Image.Image.getexif(picture)  # PNG's own would decode, to find late ones
         width, height = picture.size
-        if notes.get(_ORIENTATION) in (5, 6, 7, 8):
+        orientation, taken = _noted(picture)
+        if orientation in (5, 6, 7, 8):
             width, height = height, width
-        return Header(format=picture.format or "", width=width, height=height, taken=_taken(notes))
+        return Header(format=picture.format or "", width=width, height=height, taken=taken)
+
+
+def _noted(picture: Image.Image) -> tuple[int, str | None]:
+    """Return orientation and date; damaged notes do not make a picture unreadable."""
+    try:
+        notes = Image.Image.getexif(picture)  # PNG's own would decode, to find late ones
+        return int(notes.get(_ORIENTATION, 1)), _taken(notes)
+    except Exception:
+        return 1, None
 
 
 def _taken(notes: Image.Exif) -> str | None:

@@ -92,6 +92,14 @@ def test_describes_by_patches_as_torch_does(tmp_path: Path) -> None:
     ).min() > 0.9999
 
 
+def test_hands_thresholds_on_only_where_scores_stay(exported: Exported, tmp_path: Path) -> None:
+    stated = tmp_path / "stated"
+    command.export(exported("resnet_test", True), stated, thresholds=["P90=0.7"])
+    assert command.export(stated, tmp_path / "half", half=True).thresholds == {"P90": 0.7}
+    larger = command.export(stated, tmp_path / "larger", image_size=64, thresholds=["P50=0.2"])
+    assert larger.thresholds == {"P50": 0.2}
+
+
 def test_learns_a_projection_of_two_levels(exported: Exported, tmp_path: Path) -> None:
     make_pictures(tmp_path / "pictures", 20)
     card = command.export(

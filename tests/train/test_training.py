@@ -16,8 +16,10 @@ import pytest
 import torch
 
 from tests.conftest import make_pictures
-from vit4icd.datasets import open_classes
+from vit4icd.copies import prepare_copies
+from vit4icd.datasets import open_classes, open_images
 from vit4icd.errors import ConfigError, DataError, MismatchError, WeightsError
+from vit4icd.images import read_image
 from vit4icd.labelled_pairs import LabelledPairs
 from vit4icd.storage import file_sha256, read_json, read_model_card
 from vit4icd.train import command
@@ -150,6 +152,73 @@ def test_trains_alike_on_two_processes(data: TrainingData, tmp_path: Path) -> No
     lines = (tmp_path / "two" / "pairs" / "log.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == list(range(1, 7))
     assert load_model(tmp_path / "two" / "pairs" / "model").dim == 16
+
+
+_GRADIENT = """
+import torch
+from torch.nn.parallel import DistributedDataParallel
+from vit4icd.train.losses import info_nce_entropy, nearest_push
+from vit4icd.train.processes import gather_rows, take_place
+with take_place("cpu") as place:
+    torch.manual_seed(0)
+    images, labels, layer = torch.randn(8, 4), torch.arange(4).repeat(2), torch.nn.Linear(4, 3)
+    n_mine = 8 // place.n_processes
+    mine = slice(place.rank * n_mine, (place.rank + 1) * n_mine)
+    model = DistributedDataParallel(layer) if place.n_processes > 1 else layer
+    raw, names = gather_rows(model(images[mine])), gather_rows(labels[mine])
+    loss = info_nce_entropy(raw, names, temperature=0.1, entropy_weight=1.0)
+    (loss + nearest_push(raw, names)).backward()
+    if place.leads:
+        print(*layer.weight.grad.flatten().tolist())
+"""
+
+
+@pytest.mark.slow
+def test_gives_the_same_gradient_on_any_number_of_processes(tmp_path: Path) -> None:
+    script = tmp_path / "gradient.py"
+    script.write_text(_GRADIENT)
+    several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+    found = [
+        subprocess.run([sys.executable, *words, script], capture_output=True, text=True, check=True)
+        for words in ([], [*several, "2"], [*several, "4"])
+    ]
+    one, two, four = (np.fromstring(done.stdout, sep=" ") for done in found)
+    assert np.abs(one).max() > 0.1
+    np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(four, one, rtol=1e-4, atol=1e-6)
+
+
+def test_takes_unedited_images_and_pairs_out_of_the_offline_layout(
+    pictures: Path, tmp_path: Path
+) -> None:
+    prepare_copies(open_images([pictures]), tmp_path / "copies", n_copies=3, size=32, gray=False)
+    source = open_classes(tmp_path / "copies")
+    config = replace(tiny().pairs.feed, edits=None, flip=0.0, shift=0)
+    batch = Feed(config, source, seed=0, place=PLACE)[0]
+    files = [read_image(source.read(row)).transpose(2, 0, 1) for row in range(len(source))]
+    rows = {image.tobytes(): row for row, image in enumerate(files)}
+
+    def found(column: str) -> list[str]:
+        return [Path(source.names[rows[image.numpy().tobytes()]]).stem for image in batch[column]]
+
+    plain = {Path(name).stem for name in source.names if name.endswith("_0.jpg")}
+    assert set(found("support")) <= plain
+    assert set(found("references")) <= plain
+    assert len(set(found("references"))) == config.n_pairs
+    for query, reference in zip(found("queries"), found("references"), strict=True):
+        assert query.split("_")[0] == reference.split("_")[0]
+        assert query != reference
+
+
+def test_refuses_processes_that_cannot_share_a_batch(data: TrainingData) -> None:
+    with pytest.raises(ConfigError, match="3 processes cannot share 8 images evenly"):
+        Feed(tiny().teacher.feed, data.classes, seed=0, place=Place(n_processes=3))
+
+
+def test_refuses_cuda_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ConfigError, match="--device cpu"), take_place("cuda"):
+        pass
 
 
 def test_gives_the_same_batch_whoever_makes_it(data: TrainingData) -> None:
@@ -288,7 +357,7 @@ def test_refuses_to_overwrite_or_mix_runs(whole: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--resume"):
         _run(data, tmp_path / "done", stages=["teacher"])
     other = override(tiny(), "seed=5")
-    with pytest.raises(MismatchError, match="another run"):
+    with pytest.raises(MismatchError, match=r"another run .*\(seed\)"):
         train(other, data, out=tmp_path / "done", place=PLACE, stages=["teacher"], resume=True)
 
 
@@ -352,6 +421,10 @@ def test_changes_one_field_and_checks_it() -> None:
         ("seed", "field=value"),
         ("seed=soon", "is int"),
         ("teacher.feed.image_size=64", "built for 32"),
+        ("teacher.feed.n_support=-1", "n_support must be at least 0"),
+        ("teacher.feed.flip=2", "flip lies between 0 and 1"),
+        ("teacher.loop.accumulate=0", "accumulate must be at least 1"),
+        ("teacher.loop.ema_decay=7", "ema_decay below 1"),
     ):
         with pytest.raises(ConfigError, match=message):
             override(tiny(), setting)

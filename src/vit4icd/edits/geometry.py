@@ -42,6 +42,7 @@ Matrix = Float64[np.ndarray, "3 3"]
 Move = tuple[Matrix, tuple[int, int, int]]
 """Where a picture goes, and the colour of what it leaves free."""
 
+_HORIZON = 1e-3  # least of a point's third coordinate that is drawn
 _CORNERS = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float64)  # of the unit square, in turn
 
 
@@ -248,15 +249,36 @@ def _covers(matrix: Matrix) -> bool:
 def _paint_outside(out: Image, matrix: Matrix, fill: tuple[int, int, int]) -> None:
     """Fill what lies outside the moved unit square, in place."""
     size = out.shape[0]
-    x, y, w = matrix @ np.vstack([_CORNERS.T, np.ones(4)])
+    x, y, w = _in_front(np.vstack([_CORNERS.T, np.ones(4)]).T @ matrix.T).T
     corners = np.stack([x / w, y / w], axis=1) * size - 0.5
     frame = _CORNERS * 3 * size - size
     # Two outlines: the even-odd rule leaves the inner one alone. Coordinates carry 4 binary
     # places.
     outlines = [
-        np.round(np.clip(ring, -1e6, 1e6) * 16).astype(np.int32) for ring in (frame, corners)
+        np.round(np.clip(ring, -1e6, 1e6) * 16).astype(np.int32)
+        for ring in (frame, corners)
+        if len(ring)
     ]
     cv2.fillPoly(out, outlines, fill, cv2.LINE_AA, shift=4)
+
+
+def _in_front(
+    corners: Float64[np.ndarray, "corner 3"],
+) -> Float64[np.ndarray, "corner_in_front 3"]:
+    """Cut a polygon in homogeneous coordinates along a line just before the horizon.
+
+    What lies beyond it would appear on the other side, turned inside out.
+    """
+    if (corners[:, 2] >= _HORIZON).all():
+        return corners
+    kept = list[np.ndarray]()
+    for one, other in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        if one[2] >= _HORIZON:
+            kept.append(one)
+        if (one[2] >= _HORIZON) != (other[2] >= _HORIZON):
+            share = (_HORIZON - one[2]) / (other[2] - one[2])
+            kept.append(one + share * (other - one))
+    return np.array(kept).reshape(-1, 3)
 
 
 def _shrunk(image: Image, matrix: Matrix, size: int) -> Image:

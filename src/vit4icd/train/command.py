@@ -144,7 +144,7 @@ def export(
     With ``average``, the weights are the mean of the folder's and of those folders'. With
     ``whiten``, the projection is replaced by one that whitens those pictures, and with ``copies``
     by one learnt on so many edited copies of each of them. With ``levels``, an EfficientNet
-    describes by a finer map beside its last one.
+    describes by a finer map beside its last one. Thresholds are handed on where scores stay.
 
     Raises:
         ConfigError: a threshold that is not NAME=SCORE; levels of another network, or levels or
@@ -161,6 +161,7 @@ def export(
     stated = dict(map(_threshold, thresholds))
     card, model = read_model_card(folder), exporting.load_model(folder, image_size=image_size)
     size = image_size or card.preprocessing.image_size
+    is_same = size == card.preprocessing.image_size and not (average or levels or whiten)
     preprocessing = replace(card.preprocessing, image_size=size)
     provenance = card.provenance
     if average:
@@ -181,7 +182,7 @@ def export(
         licence=licence or card.licence,
         config=card.config,
         seed=card.seed,
-        thresholds={**card.thresholds, **stated},
+        thresholds={**(card.thresholds if is_same else {}), **stated},
         half=half,
         with_torch_weights=torch_weights,
         overwrite=overwrite,

@@ -1,5 +1,6 @@
 """Batches for training, each a pure function of (seed, batch number, rank); it holds no weights."""
 
+import signal
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -53,11 +54,17 @@ class FeedConfig:
     """Processes that make batches ahead of the training step; 0 makes them in it."""
 
     def __post_init__(self) -> None:
-        if self.n_classes < 1 or self.n_copies < 1 or self.image_size % 16:
+        if self.n_classes < 1 or self.n_copies < 1 or self.image_size % 16 or self.image_size < 16:
             raise ConfigError(
                 "a feed needs at least 1 class and 1 copy and an image size that 16 divides, "
                 f"not {self.n_classes}, {self.n_copies} and {self.image_size}"
             )
+        for name in ("n_neighbours", "shift", "n_support", "n_pairs", "n_workers"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must be at least 0, not {getattr(self, name)}")
+        for name in ("plain_share", "flip"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} lies between 0 and 1, not {getattr(self, name)}")
 
 
 class Feed(Dataset[dict[str, Tensor]]):
@@ -66,9 +73,11 @@ class Feed(Dataset[dict[str, Tensor]]):
     A batch holds uint8 images ``[image, 3, size, size]`` and int64 columns: "images" and "labels"
     (class-balanced copies); "support" (unedited images); "queries", "references" and their
     "query_names", "reference_names" (labelled pairs; equal numbers are the same picture). Without
-    labelled pairs, a query is an edited copy and its reference the unedited image.
+    labelled pairs, a query is an edited copy and its reference the unedited image; in the offline
+    layout, unedited is the first file of a class.
 
     Raises:
+        ConfigError: a batch that the processes cannot share evenly.
         DataError: fewer images or pairs than one batch needs.
     """
 
@@ -85,13 +94,17 @@ class Feed(Dataset[dict[str, Tensor]]):
     ) -> None:
         self.class_order = class_order
         self.config, self.source, self.pairs, self.seed = config, source, pairs, seed
-        self.support: ImageSource = source if support is None else support
+        self.support = support
         self.rank, self.n_ranks = place.rank, place.n_processes
         self.pins_memory = place.device.type == "cuda"
         self._pass: tuple[int, Int64[np.ndarray, " row"]] = (-1, np.empty(0, np.int64))
         self._pass_length = len(self._ordered(0))
+        self._unedited = np.arange(len(source))
+        if config.edits is None:
+            self._unedited = np.unique(source.labels, return_index=True)[1]
+        self._require_shares()
         _require_enough("classes", source.n_classes, config.n_classes)
-        _require_enough("unedited images", len(self.support), config.n_support)
+        _require_enough("unedited images", self._n_support(), config.n_support)
         _require_enough("labelled pairs", self._n_pairs(), config.n_pairs)
 
     def __getitem__(self, number: int) -> dict[str, Tensor]:
@@ -110,14 +123,17 @@ class Feed(Dataset[dict[str, Tensor]]):
         return {"images": _stack(images), "labels": self.source.labels[rows]}
 
     def _support(self, number: int) -> UInt8[np.ndarray, "image 3 size size"]:
-        rows = self._shuffled(_SUPPORT, len(self.support), self.config.n_support, number)
+        rows = self._shuffled(_SUPPORT, self._n_support(), self.config.n_support, number)
+        if self.support is None:
+            return _stack([self._plain(self.source, int(row)) for row in self._unedited[rows]])
         return _stack([self._plain(self.support, int(row)) for row in rows])
 
     def _pairs(self, number: int) -> dict[str, np.ndarray]:
         rows = self._shuffled(_PAIRS, self._n_pairs(), self.config.n_pairs, number)
         if self.pairs is None:
-            edit_rng = self._rng(_PAIRS, number)
-            queries = [self._copy(int(row), edit_rng=edit_rng) for row in rows]
+            edit_rng, rows = self._rng(_PAIRS, number), self._unedited[rows]
+            copied = [self._copied(int(row), edit_rng=edit_rng) for row in rows]
+            queries = [self._copy(row, edit_rng=edit_rng) for row in copied]
             references = [self._plain(self.source, int(row)) for row in rows]
             query_names = reference_names = rows
         else:
@@ -143,6 +159,13 @@ class Feed(Dataset[dict[str, Tensor]]):
                 size=config.image_size,
             )
         return self._finished(_flip_and_shift(self._sized(image), config, edit_rng=edit_rng))
+
+    def _copied(self, row: int, *, edit_rng: np.random.Generator) -> int:
+        """Return the row to make a query of: in the offline layout another file of the class."""
+        if self.config.edits is not None:
+            return row
+        files = np.flatnonzero(self.source.labels == self.source.labels[row])
+        return int(edit_rng.choice(files[files != row])) if len(files) > 1 else row
 
     def _donor(self, number: int) -> UInt8[np.ndarray, "height width 3"]:
         return self._read(self.source, number % len(self.source))
@@ -214,8 +237,18 @@ class Feed(Dataset[dict[str, Tensor]]):
     def _share(self, rows: Int64[np.ndarray, " row"]) -> Int64[np.ndarray, " mine"]:
         return np.array_split(rows, self.n_ranks)[self.rank]
 
+    def _n_support(self) -> int:
+        return len(self._unedited) if self.support is None else len(self.support)
+
     def _n_pairs(self) -> int:
-        return len(self.source) if self.pairs is None else len(self.pairs)
+        return len(self._unedited) if self.pairs is None else len(self.pairs)
+
+    def _require_shares(self) -> None:
+        config = self.config
+        n_copies = config.n_classes * config.n_copies
+        for n_rows in (n_copies, config.n_support, config.n_pairs):
+            if n_rows % self.n_ranks:
+                raise ConfigError(f"{self.n_ranks} processes cannot share {n_rows} images evenly")
 
 
 def open_feed(feed: Feed, start: int) -> Iterable[dict[str, Tensor]]:
@@ -265,6 +298,7 @@ class _From(Sampler[int]):
 
 
 def _one_thread(_worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the loop ends its workers once it has saved
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
 

@@ -10,13 +10,13 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from vit4icd.errors import DataError
+from vit4icd.errors import ConfigError, DataError
 from vit4icd.train.ema import EmaWeights
 from vit4icd.train.processes import Place, any_process, mean_over_processes
 from vit4icd.train.runs import load_run, save_run, trim_log
@@ -26,6 +26,7 @@ __all__ = ["Batch", "LoopConfig", "Progress", "StepReport", "run"]
 
 Batch = dict[str, Tensor]
 """What a feed gives for one step: named columns, images along the first axis."""
+Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,12 +40,21 @@ class LoopConfig:
     ema_decay: float = 0.9999
     accumulate: int = 1
     """Batches whose gradients are averaged before one optimiser step."""
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     compile: bool = False
     keep_eval_mode: bool = False
     """Train without drop-path and with fixed running statistics, as stages 2b and 3 do."""
     save_every_s: float = 300.0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.precision not in get_args(Precision):
+            raise ConfigError(f"precision is one of {get_args(Precision)}, not {self.precision!r}")
+        if self.accumulate < 1 or not 0 <= self.ema_decay < 1:
+            raise ConfigError(
+                "accumulate must be at least 1 and ema_decay below 1, "
+                f"not {self.accumulate} and {self.ema_decay}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,8 +111,8 @@ def run(
     machine = _assemble(learner, config, place)
     if resume and (folder / "last.pt").exists():
         machine.step = load_run(folder / "last.pt", learner, machine.optimizer, machine.ema)
-        if place.leads:
-            trim_log(folder / "log.jsonl", machine.step)
+    if resume and place.leads:
+        trim_log(folder / "log.jsonl", machine.step)
     _train(machine, open_feed, folder, progress)
     return machine.ema.averaged_state(learner)
 

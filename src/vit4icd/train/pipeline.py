@@ -1,6 +1,7 @@
 """A recipe from data to model folders: stages in order, weights handed on; it optimises nothing."""
 
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from vit4icd.train.loop import Progress, run
 from vit4icd.train.neighbours import ClassOrder, InGroups, nearest_classes
 from vit4icd.train.processes import Place, wait_for_all
 from vit4icd.train.recipes import STAGES, Recipe, StageConfig, StageName
-from vit4icd.train.runs import load_learner, save_learner
+from vit4icd.train.runs import load_into, load_learner, save_learner
 from vit4icd.train.stages import Learner, StageLoss, pairs_loss, student_loss, teacher_loss
 from vit4icd.types import DescriptorSet
 
@@ -142,7 +143,7 @@ def _run_stage(job: _Run, name: StageName) -> None:
     if not (folder / "averaged.pt").exists():
         _optimise(job, name, stage, learner)
     if job.place.leads:
-        learner.load_state_dict(load_learner(folder / "averaged.pt"))
+        load_into(learner, load_learner(folder / "averaged.pt"), folder)
         _export(job, name, learner.model)
     wait_for_all(job.place)
 
@@ -152,10 +153,12 @@ def _claim(job: _Run, name: StageName, folder: Path) -> None:
     if (folder / "config.json").exists():
         if not job.resume:
             raise ConfigError(f"{folder} holds a run: go on with --resume, or choose another --out")
-        if read_json(folder / "config.json") != config:
+        found = read_json(folder / "config.json")
+        if found != config:
+            names = ", ".join(sorted(key for key in config if found.get(key) != config[key]))
             raise MismatchError(
-                f"{folder}/config.json describes another run than this command; use the options "
-                "of that run, or choose another --out"
+                f"{folder}/config.json describes another run than this command ({names}); use the "
+                "options of that run, or choose another --out"
             )
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -216,7 +219,8 @@ def _learner(job: _Run, name: StageName, stage: StageConfig) -> Learner:
     )
     previous = _CONTINUES.get(name)
     if previous is not None and name not in job.starts:
-        learner.load_state_dict(load_learner(_finished(job, previous)))
+        path = _finished(job, previous)
+        load_into(learner, load_learner(path), path)
     return learner
 
 
@@ -283,11 +287,22 @@ def _describe_run(job: _Run, name: StageName) -> dict[str, Any]:
         "data": job.data.name,
         "n_images": len(job.data.classes),
         "n_classes": job.data.classes.n_classes,
-        "n_labelled_pairs": None if job.data.pairs is None else len(job.data.pairs),
+        "support_sha256": None if job.data.support is None else _digest(job.data.support.names),
+        "pairs_sha256": None if job.data.pairs is None else _digest(_names_in(job.data.pairs)),
         "start_sha256": None if start is None else file_sha256(start),
+        "teacher": None if job.teacher is None else read_model_card(job.teacher).fingerprint,
         "neighbours": None if job.data.descriptors is None else job.data.descriptors.fingerprint,
         "n_processes": job.place.n_processes,
     }
+
+
+def _digest(names: Iterable[str]) -> str:
+    return hashlib.sha256("\0".join(names).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _names_in(pairs: LabelledPairs) -> Iterator[str]:
+    for query, reference in zip(pairs.queries, pairs.references, strict=True):
+        yield from (str(query), str(reference))
 
 
 def _plain(value: Any) -> Any:

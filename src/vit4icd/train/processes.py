@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, distributed
 
+from vit4icd.errors import ConfigError
+
 __all__ = [
     "Place",
     "any_process",
@@ -39,7 +41,12 @@ def take_place(device: str = "auto") -> Iterator[Place]:
 
     ``device`` is "auto" (CUDA where there is one, else CPU), "cpu" or "cuda". On a CPU the process
     keeps memory that is freed, to its end.
+
+    Raises:
+        ConfigError: CUDA is asked for, and there is none.
     """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("there is no CUDA here, or torch's CPU build; use --device cpu")
     wants_cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     if not wants_cuda:
         _keep_freed_memory()
@@ -78,14 +85,17 @@ def _keep_freed_memory() -> None:
 def gather_rows(rows: Tensor) -> Tensor:
     """Concatenate every process's rows in rank order; gradients flow to this process's own.
 
-    The other processes' rows are constants here. DDP averages gradients over the processes, so a
-    loss over all rows, computed on each of them, receives its whole gradient.
+    The other processes' rows are constants here, and DDP takes the mean of what the processes find.
+    So that a loss over all rows, computed by each of them, receives its whole gradient, a process's
+    own rows give theirs as many times as there are processes.
     """
     if not distributed.is_initialized():
         return rows
-    gathered = [torch.empty_like(rows) for _ in range(distributed.get_world_size())]
+    n_processes = distributed.get_world_size()
+    gathered = [torch.empty_like(rows) for _ in range(n_processes)]
     distributed.all_gather(gathered, rows.detach().contiguous())
-    gathered[distributed.get_rank()] = rows
+    if rows.requires_grad:
+        gathered[distributed.get_rank()] = rows * n_processes - rows.detach() * (n_processes - 1)
     return torch.cat(gathered)
 
 

@@ -11,7 +11,7 @@ from vit4icd.errors import FormatError, MismatchError
 from vit4icd.storage import atomic_path
 from vit4icd.train.ema import EmaWeights
 
-__all__ = ["load_learner", "load_run", "save_learner", "save_run", "trim_log"]
+__all__ = ["load_into", "load_learner", "load_run", "save_learner", "save_run", "trim_log"]
 
 _FORMAT_VERSION = 1
 
@@ -40,7 +40,7 @@ def load_run(
         MismatchError: the state is of another learner.
     """
     state = _load(path)
-    _load_into(learner, state["learner"], path)
+    load_into(learner, state["learner"], path)
     optimizer.load_state_dict(state["optimizer"])
     ema.load_state_dict(state["ema"])
     return int(state["step"])
@@ -94,7 +94,12 @@ def _load(path: Path) -> dict[str, Any]:
     return state
 
 
-def _load_into(learner: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+def load_into(learner: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    """Give a learner the weights that were read from a path.
+
+    Raises:
+        MismatchError: they are of another learner.
+    """
     try:
         learner.load_state_dict(state)
     except RuntimeError as error:

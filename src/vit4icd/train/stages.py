@@ -143,12 +143,17 @@ def pairs_loss(learner: Learner, batch: dict[str, Tensor]) -> Losses:
     with _single_precision(queries):
         pull = pair_pull(queries.float(), references.float())
         push = 0.5 * (
-            nearest_push(queries.float(), batch["query_names"])
-            + nearest_push(references.float(), batch["reference_names"])
+            _push(queries.float(), batch["query_names"])
+            + _push(references.float(), batch["reference_names"])
         )
     weight = learner.config.pairs
     pairs = {"pull": weight * pull, "push": -weight * push}
     return _total(_class_losses(learner, batch) | _compatibility(learner, batch) | pairs)
+
+
+def _push(raw: Tensor, names: Tensor) -> Tensor:
+    """Push the nearest others of the whole batch away, whichever process has them."""
+    return nearest_push(gather_rows(raw), gather_rows(names))
 
 
 def _class_losses(learner: Learner, batch: dict[str, Tensor]) -> Losses:
