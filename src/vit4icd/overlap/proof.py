@@ -15,7 +15,6 @@ from vit4icd.overlap.pixels import measure_agreement
 
 __all__ = ["Overlap", "OverlapConfig", "find_overlap"]
 
-_ALIKE = 1e-3  # below this, two features are the same, whichever is the nearer by rounding
 _RATIO = 0.8  # Lowe's: the second nearest feature is this much further away
 _RADIUS = 3.0  # working pixels by which a matched point may miss its place
 _ALIKE = 0.55  # inner product from which two features in the right places are the same
@@ -231,8 +230,7 @@ def _distinctive(query: _Side, reference: _Side) -> Matches:
     first = alike[rows, nearest]
     alike[rows, nearest] = -1
     second = alike.max(axis=1)
-    distance = np.maximum(1 - first, _ALIKE)  # |a - b|^2 = 2 - 2 <a, b>
-    is_distinctive = distance < _RATIO**2 * (1 - second)
+    is_distinctive = 1 - first < _RATIO**2 * (1 - second)  # |a - b|^2 = 2 - 2 <a, b>
     return np.stack([rows[is_distinctive], nearest[is_distinctive]], axis=1)
 
 
