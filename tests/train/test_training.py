@@ -174,18 +174,17 @@ with take_place("cpu") as place:
 
 
 @pytest.mark.slow
-def test_gives_the_same_gradient_on_any_number_of_processes(tmp_path: Path) -> None:
+def test_gives_the_same_gradient_on_two_processes(tmp_path: Path) -> None:
     script = tmp_path / "gradient.py"
     script.write_text(_GRADIENT)
     several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
     found = [
         subprocess.run([sys.executable, *words, script], capture_output=True, text=True, check=True)
-        for words in ([], [*several, "2"], [*several, "4"])
+        for words in ([], [*several, "2"])
     ]
-    one, two, four = (np.fromstring(done.stdout, sep=" ") for done in found)
+    one, two = (np.fromstring(done.stdout, sep=" ") for done in found)
     assert np.abs(one).max() > 0.1
     np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(four, one, rtol=1e-4, atol=1e-6)
 
 
 def test_takes_unedited_images_and_pairs_out_of_the_offline_layout(
