@@ -2,7 +2,7 @@
 
 Every step is a command that anyone can run, printed before it runs; a step whose result is there is
 not run again. ``--recipe cpu`` trains the teacher alone, refines it, and goes on by two levels of
-its maps, in all some five hours on two cores; ``--recipe small`` trains teacher and ViT in all four
+its maps, in all some six hours on two cores; ``--recipe small`` trains teacher and ViT in all four
 stages and is meant for a GPU.
 """
 

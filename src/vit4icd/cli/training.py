@@ -40,7 +40,7 @@ def train(
 
     Args:
         recipe: paper is ViT4ICD as published; cpu trains in about an hour on two cores,
-            refine goes on from its teacher for a quarter of one, levels for half of one from a
+            refine goes on from its teacher for a quarter of one, levels for more than one from a
             teacher that describes by two levels of maps.
         data: Folder of pictures, of the original's {class}_{j}.jpg copies, or of tar shards.
         out: Folder of the run; each stage leaves its log, weights and model folder there.

@@ -98,8 +98,7 @@ class Inventory:
         real_folder = lru_cache(maxsize=1024)(os.path.realpath)
         wanted = [real_folder(folder) for folder in folders]
         for name in (name for file in self.files for name in file.names):
-            folder, base = os.path.split(name)
-            place = Path(real_folder(folder or "."), base)
+            place = Path(*_place(name, real_folder))
             if any(place.is_relative_to(one) for one in wanted):
                 return
         raise no_picture(folders, self.skipped)
@@ -174,6 +173,12 @@ def stamp_of(path: str | Path) -> Stamp | None:
     )
 
 
+def _place(name: str, real_folder: Callable[[str], str]) -> tuple[str, str]:
+    """Return the folder that a name really lies in, and what it is called there."""
+    folder, base = os.path.split(name)
+    return real_folder(folder or "."), base
+
+
 @dataclass(slots=True)
 class _Found:
     """A file on the walk, before it is hashed."""
@@ -224,7 +229,7 @@ class _Walk:
 
     def _meet(self, path: Path, is_reference: bool) -> None:
         name = str(path)
-        place = self._real_folder(os.path.dirname(name) or "."), os.path.basename(name)  # noqa: PTH119, PTH120
+        place = _place(name, self._real_folder)
         if place in self._places:
             self._mark(self._places[place], is_reference)
             return

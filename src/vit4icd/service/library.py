@@ -3,7 +3,6 @@
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import PurePath
 from typing import Any, Literal
@@ -228,9 +227,11 @@ class Adding:
                 results[row] = skipped[id_]
                 continue
             outcome: Literal["stored", "unchanged"] = "stored" if id_ in stored else "unchanged"
-            results[row] = Added(id_, sha256_of_bytes(data), outcome)
-            with suppress(ImageError):  # larger than the service itself takes: there is no preview
-                self.previews.keep(data, holder=holder_of(self.shelf.name, id_))
+            try:
+                sha256 = self.previews.keep(data, holder=holder_of(self.shelf.name, id_))
+            except ImageError:  # larger than the service itself takes: there is no preview
+                sha256 = sha256_of_bytes(data)
+            results[row] = Added(id_, sha256, outcome)
         return results
 
 
