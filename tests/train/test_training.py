@@ -26,7 +26,7 @@ from vit4icd.train import command
 from vit4icd.train.checkpoint import import_weights
 from vit4icd.train.export import load_model
 from vit4icd.train.feed import Feed, FeedConfig, open_feed
-from vit4icd.train.loop import StepReport
+from vit4icd.train.loop import StepReport, run
 from vit4icd.train.pipeline import TrainingData, train
 from vit4icd.train.processes import Place, take_place
 from vit4icd.train.recipes import RECIPES, STAGES, Recipe, StageName, override, tiny
@@ -282,6 +282,45 @@ def test_refuses_labelled_pairs_that_cannot_be_read_before_the_first_step(
     assert not (tmp_path / "out").exists()
 
 
+def test_refuses_fewer_labelled_pairs_than_a_batch_needs_before_the_first_step(
+    data: TrainingData, tmp_path: Path
+) -> None:
+    paths = make_pictures(tmp_path / "pairs", 3, seed=9)
+    pairs = LabelledPairs(queries=paths, references=paths)
+    with pytest.raises(DataError, match="a batch needs 4 labelled pairs, but the data has 3"):
+        _run(replace(data, pairs=pairs), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+class _Drawing(torch.nn.Module):
+    """Remembers what it draws in each step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = torch.nn.ModuleDict({"backbone": torch.nn.Linear(1, 1)})
+        self.drawn: list[float] = []
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        self.drawn.append(float(torch.rand(())))
+        return {"loss": self.model["backbone"](batch["images"]).sum()}
+
+
+def test_the_seed_of_a_recipe_reaches_what_is_drawn_within_a_step(tmp_path: Path) -> None:
+    drawn = {}
+    for name, seed in {"one": 1, "again": 1, "other": 2}.items():
+        learner = _Drawing()
+        run(
+            learner,
+            lambda _: iter([{"images": torch.ones(1, 1)}] * 9),
+            config=tiny().teacher.loop,
+            folder=tmp_path,
+            place=PLACE,
+            seed=seed,
+        )
+        drawn[name] = learner.drawn
+    assert drawn["one"] == drawn["again"] != drawn["other"]
+
+
 def _learner(recipe: Recipe, stage: StageName, **options: object) -> Learner:
     from vit4icd.train.descriptor import build
 
@@ -424,6 +463,8 @@ def test_changes_one_field_and_checks_it() -> None:
         ("teacher.feed.flip=2", "flip lies between 0 and 1"),
         ("teacher.loop.accumulate=0", "accumulate must be at least 1"),
         ("teacher.loop.ema_decay=7", "ema_decay below 1"),
+        ("student.feed.colour=false", "student.feed.colour is false, but preprocessing.colour"),
+        ("preprocessing.colour=gray", "teacher.feed.colour is true, but preprocessing.colour"),
     ):
         with pytest.raises(ConfigError, match=message):
             override(tiny(), setting)

@@ -22,7 +22,7 @@ from vit4icd.labelled_pairs import LabelledPairs
 from vit4icd.train.neighbours import ClassOrder
 from vit4icd.train.processes import Place
 
-__all__ = ["Feed", "FeedConfig", "open_feed", "require_readable"]
+__all__ = ["Feed", "FeedConfig", "open_feed", "require_usable"]
 
 _ORDER, _COPIES, _SUPPORT, _PAIRS = range(4)  # what a generator is for, so that draws differ
 _NAMES_SHOWN = 5
@@ -266,14 +266,15 @@ def open_feed(feed: Feed, start: int) -> Iterable[dict[str, Tensor]]:
     )
 
 
-def require_readable(pairs: LabelledPairs) -> None:
-    """Decode every picture of labelled pairs once, so that none ends a run hours later.
+def require_usable(pairs: LabelledPairs, *, at_least: int) -> None:
+    """Count labelled pairs and decode each picture once, so that none ends a run hours later.
 
     Unlike a copy, such a picture is known by name: nothing can stand in for it.
 
     Raises:
-        DataError: pictures that cannot be read, by name.
+        DataError: fewer pairs than a batch needs, or pictures that cannot be read, by name.
     """
+    _require_enough("labelled pairs", len(pairs), at_least)
     problems = []
     for path in dict.fromkeys((*pairs.queries, *pairs.references)):
         try:

@@ -45,7 +45,6 @@ class LoopConfig:
     keep_eval_mode: bool = False
     """Train without drop-path and with fixed running statistics, as stages 2b and 3 do."""
     save_every_s: float = 300.0
-    seed: int = 0
 
     def __post_init__(self) -> None:
         if self.precision not in get_args(Precision):
@@ -81,6 +80,7 @@ class _Machine:
     ema: EmaWeights
     place: Place
     config: LoopConfig
+    seed: int
     step: int = 0
     saved_at: float = field(default_factory=time.monotonic)
 
@@ -92,6 +92,7 @@ def run(
     config: LoopConfig,
     folder: Path,
     place: Place,
+    seed: int = 0,
     resume: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Tensor]:
@@ -108,7 +109,7 @@ def run(
         MismatchError: the saved state is of another learner.
         DataError: a loss became NaN or infinite; the last saved state is untouched.
     """
-    machine = _assemble(learner, config, place)
+    machine = _assemble(learner, config, place, seed)
     if resume and (folder / "last.pt").exists():
         machine.step = load_run(folder / "last.pt", learner, machine.optimizer, machine.ema)
     if resume and place.leads:
@@ -117,7 +118,7 @@ def run(
     return machine.ema.averaged_state(learner)
 
 
-def _assemble(learner: nn.Module, config: LoopConfig, place: Place) -> _Machine:
+def _assemble(learner: nn.Module, config: LoopConfig, place: Place, seed: int) -> _Machine:
     learner.to(place.device)
     learner.train(not config.keep_eval_mode)
     wrapped: nn.Module = torch.compile(learner) if config.compile else learner  # type: ignore[assignment]
@@ -130,6 +131,7 @@ def _assemble(learner: nn.Module, config: LoopConfig, place: Place) -> _Machine:
         ema=EmaWeights(learner, decay=config.ema_decay),
         place=place,
         config=config,
+        seed=seed,
     )
 
 
@@ -175,7 +177,7 @@ def _step(machine: _Machine, batches: Iterator[Batch]) -> StepReport:
     rate = config.schedule.learning_rate_at(machine.step)
     for group in machine.optimizer.param_groups:
         group["lr"] = rate * group["rate"]
-    torch.manual_seed(_step_seed(config.seed, machine.step, machine.place.rank))
+    torch.manual_seed(_step_seed(machine.seed, machine.step, machine.place.rank))
     machine.optimizer.zero_grad(set_to_none=True)
     totals: dict[str, Tensor] = {}
     n_images = 0

@@ -17,7 +17,7 @@ from vit4icd.storage import file_sha256, read_json, read_model_card, write_json
 from vit4icd.train.checkpoint import ImportedWeights, import_weights, load_backbone, require_fit
 from vit4icd.train.descriptor import DescriptorModel, build
 from vit4icd.train.export import export, load_model, require_place
-from vit4icd.train.feed import Feed, FeedConfig, open_feed, require_readable
+from vit4icd.train.feed import Feed, FeedConfig, open_feed, require_usable
 from vit4icd.train.loop import Progress, run
 from vit4icd.train.neighbours import ClassOrder, InGroups, nearest_classes
 from vit4icd.train.processes import Place, wait_for_all
@@ -114,7 +114,7 @@ def train(
     for name in stages:
         _require_start(recipe.stage(name), job.weights.get(name), name)
     if place.leads and "pairs" in stages and data.pairs is not None:
-        require_readable(data.pairs)
+        require_usable(data.pairs, at_least=recipe.pairs.feed.n_pairs)
     for name in sorted(stages, key=STAGES.index):
         _run_stage(job, name)
     return out / max(stages, key=STAGES.index) / "model"
@@ -182,6 +182,7 @@ def _optimise(job: _Run, name: StageName, stage: StageConfig, learner: Learner) 
         config=stage.loop,
         folder=folder,
         place=job.place,
+        seed=job.recipe.seed,
         resume=job.resume,
         progress=None if job.progress is None else job.progress(name),
     )

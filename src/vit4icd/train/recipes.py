@@ -65,7 +65,17 @@ class Recipe:
     tune: StageConfig
     pairs: StageConfig
     preprocessing: Preprocessing
+    """Its picture size is not used: every stage's model takes that of its network."""
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        is_colour = self.preprocessing.colour == "colour"
+        for name in STAGES:
+            if self.stage(name).feed.colour != is_colour:
+                raise ConfigError(
+                    f"{name}.feed.colour is {str(not is_colour).lower()}, but preprocessing.colour "
+                    f"is {self.preprocessing.colour!r}: a model is used on what it was trained on"
+                )
 
     def stage(self, name: StageName) -> StageConfig:
         """Return the stage of that name."""
