@@ -150,6 +150,8 @@ def test_refuses_counts_below_one(option: str, capsys: pytest.CaptureFixture[str
         assert option in capsys.readouterr().err
     assert _run("match", *files) == 1
     assert capsys.readouterr().err.endswith("there is no file gone; look at its spelling\n")
+    assert _run("match", *files[:-1], "x.parquet") == 2
+    assert "pairs are written as CSV" in capsys.readouterr().err
 
 
 _COUNTS_THREADS = """

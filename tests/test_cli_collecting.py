@@ -270,6 +270,32 @@ def test_takes_the_format_that_a_file_ends_in(
         assert written[3] == written[4] != written[0]
 
 
+def test_writes_to_stdout_where_that_is_named(
+    stored: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsysbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert _run("index", "list", stored, "--limit", "1", "--format", "json", "-o", "-") == 0
+    assert json.loads(capsysbinary.readouterr().out)[0]["id"] == "000.jpg"
+    assert not Path("-").exists()
+
+
+def test_keeps_parquet_off_a_terminal(
+    stored: Path,
+    pictures: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    for words in (("search", stored, pictures), ("index", "list", stored)):
+        assert _run(*words, "--format", "parquet") == 2
+        told = capsys.readouterr()
+        assert "name a file with --out" in told.err
+        assert told.out == ""
+
+
 def _best(printed: bytes, file_format: str) -> list[str]:
     """Return the first match of each of two queries."""
     text = printed.decode() if file_format != "parquet" else ""

@@ -23,10 +23,11 @@ from vit4icd.cli.arguments import (
     Place,
 )
 from vit4icd.cli.options import (
+    file_of,
     format_of,
     open_collection,
     require_counts,
-    require_outputs,
+    require_printable,
 )
 from vit4icd.cli.terminal import counted, print_table, say, shown
 from vit4icd.errors import ConfigError
@@ -134,9 +135,10 @@ def index_list(
     from vit4icd.collection.formats import write_parts
     from vit4icd.collection.records import RECORD_FIELDS
 
-    require_outputs(out)
     require_counts(limit=limit)
+    out = file_of(out)
     wanted = format_of(out) if format_ == "auto" else format_
+    require_printable(wanted, out)
     records = _records(open_collection(collection), after, limit)
     if wanted == "ids0":
         write_parts((os.fsencode(record.id) + b"\0" for record in records), out)

@@ -100,7 +100,7 @@ def match(
     Args:
         queries: Descriptor file of the queries.
         references: Descriptor files of the references.
-        out: The pairs to write: query_id,ref_id,score, by query, then reference.
+        out: The pairs to write as CSV: query_id,ref_id,score, by query, then reference.
         background: Descriptor files of images that match nothing; turns on score normalisation.
         reduction: The variant of score normalisation; avg is ViT4ICD's.
         factor: Weight of the background; the variant's published one by default.
@@ -112,7 +112,7 @@ def match(
         threads: Processors to use.
         quiet: No progress and no summary.
     """
-    require_outputs(out)
+    _require_csv(out)
     require_counts(max_pairs=max_pairs, per_query=per_query, neighbours=neighbours)
     options = settled(threads=threads)
     from vit4icd.scores import Normalised, ScoreNormalisation, normalise
@@ -293,6 +293,13 @@ def demo(*, out: Path = Path("demo-report"), model: MaybePath = None, quiet: Fla
     print(result.headline)
     print(f"report: {result.report}")
     return 0
+
+
+def _require_csv(out: Path) -> None:
+    """Refuse, before any work, what cannot be written to, or is named as another format is."""
+    require_outputs(out)
+    if (ending := out.suffix.lower()) in (".h5", ".json", ".jsonl", ".parquet"):
+        raise ConfigError(f"pairs are written as CSV: end the name of --out in .csv, not {ending}")
 
 
 def _share(text: str) -> tuple[int, int]:

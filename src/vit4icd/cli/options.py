@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Device",
     "Options",
+    "file_of",
     "format_of",
     "most_pixels",
     "open_collection",
@@ -29,6 +30,7 @@ __all__ = [
     "require_counts",
     "require_no_folder",
     "require_outputs",
+    "require_printable",
     "require_seed",
     "require_there",
     "settled",
@@ -133,6 +135,18 @@ def most_pixels(asked: int | None) -> int:
     return MAX_PIXELS if asked is None else asked
 
 
+def file_of(out: Path | None) -> Path | None:
+    """Return the file that answers go to, once it is known that they can; None: stdout, also as -.
+
+    Raises:
+        OSError: as :func:`require_outputs`.
+    """
+    if str(out) == "-":
+        return None
+    require_outputs(out)
+    return out
+
+
 def format_of(file: Path | None) -> Format:
     """Return the format that a file's name ends in; of stdout and other names, a table.
 
@@ -167,6 +181,16 @@ def require_no_folder(file: Path) -> None:
     """
     if file.is_dir():
         raise IsADirectoryError(errno.EISDIR, "a folder; name a file", str(file))
+
+
+def require_printable(format_: str, out: Path | None) -> None:
+    """Refuse, before any work, to send a terminal what none can show.
+
+    Raises:
+        ConfigError: Parquet for a terminal.
+    """
+    if format_ == "parquet" and out is None and sys.stdout.isatty():
+        raise ConfigError("Parquet is no text: name a file with --out, or send it into a pipe")
 
 
 def require_seed(seed: int) -> None:

@@ -10,13 +10,14 @@ from vit4icd.cli.answers import Tally, write_answers
 from vit4icd.cli.arguments import Flag, Format, MaybeCount, MaybePath, Out, Pictures, Place
 from vit4icd.cli.options import (
     Device,
+    file_of,
     format_of,
     most_pixels,
     open_collection,
     paths_of,
     pictures_in,
     require_counts,
-    require_outputs,
+    require_printable,
     settled,
 )
 from vit4icd.cli.terminal import bar
@@ -73,9 +74,10 @@ def search(
         strict: End with exit code 3 when a picture could not be searched.
         quiet: No progress and no remarks.
     """
-    require_outputs(out)
     require_counts(k=k)
+    out = file_of(out)
     wanted = format_of(out) if format_ == "auto" else format_
+    require_printable(wanted, out)
     options, tally = settled(model, device, threads, threshold), Tally(quiet)
     most = most_pixels(max_pixels)
     paths = paths_of(images, from_file0)
