@@ -226,11 +226,7 @@ def _only(pairs: Pairs, truth: Truth, queries: set[str]) -> tuple[Pairs, Truth]:
     rows = [row for row, query in enumerate(pairs.queries) if query in queries]
     known = [row for row, query in enumerate(truth.queries) if query in queries]
     return (
-        Pairs(
-            queries=[pairs.queries[row] for row in rows],
-            references=[pairs.references[row] for row in rows],
-            scores=pairs.scores[rows],
-        ),
+        pairs.only(rows),
         Truth(
             queries=[truth.queries[row] for row in known],
             references=[truth.references[row] for row in known],

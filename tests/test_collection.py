@@ -242,6 +242,7 @@ def test_removes_pictures_for_good(collection: Collection, pictures: Path) -> No
     assert collection.remove(["003.jpg", "nowhere.jpg"]) == 1
     assert collection.remove("003.jpg") == 0
     assert "003.jpg" not in collection
+    assert "" not in collection
     assert _best(collection, pictures / "003.jpg") != "003.jpg"
     with pytest.raises(DataError, match=r"003\.jpg"):
         collection.get("003.jpg")

@@ -1,5 +1,6 @@
 """Exact search against the obvious way of doing it."""
 
+import faiss
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -22,6 +23,13 @@ def _set(prefix: str, vectors: np.ndarray, fingerprint: str | None = None) -> De
 def _unit(rng: np.random.Generator, n_rows: int, dim: int = 8) -> np.ndarray:
     vectors = rng.standard_normal((n_rows, dim)).astype(np.float32)
     return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+
+
+def test_leaves_the_number_of_threads_as_it_was() -> None:
+    vectors, before = _set("a", np.eye(4)), faiss.omp_get_max_threads()
+    best_pairs(vectors, vectors, n_threads=before + 1)
+    self_pairs(vectors, threshold=0.5, n_threads=before + 1)
+    assert faiss.omp_get_max_threads() == before
 
 
 def _obvious(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from vit4icd.cli.options import settled
 from vit4icd.errors import ConfigError
 from vit4icd.settings import FILE_NAME, KNOWN, Setting, effective, user_file
 
@@ -86,3 +87,14 @@ def test_names_the_variable_that_is_wrong(environment: dict[str, str], tmp_path:
     environment["VIT4ICD_DEVICE"] = "tpu"
     with pytest.raises(ConfigError, match="VIT4ICD_DEVICE sets device to 'tpu'"):
         effective(environment=environment, folder=tmp_path)
+
+
+def test_a_flag_beats_the_environment_with_the_default_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VIT4ICD_DEVICE", "cuda")
+    monkeypatch.setenv("VIT4ICD_THRESHOLD", "0.9")
+    assert (settled().device, settled().threshold) == ("cuda", "0.9")
+    asked = settled(device="auto", threshold="auto")
+    assert (asked.device, asked.threshold) == ("auto", "auto")

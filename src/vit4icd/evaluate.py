@@ -1,7 +1,8 @@
 """Pairs against the truth: the measures with their protocol, printed, as JSON and as a page."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -86,12 +87,7 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """Return all fields as JSON values, with the version that made them."""
-        fields = {name: getattr(self, name) for name in self.__slots__}
-        for name in ("false_positives", "misses"):
-            fields[name] = [
-                {key: getattr(worst, key) for key in worst.__slots__} for worst in fields[name]
-            ]
-        return {"format_version": 1, "package_version": vit4icd.__version__, **fields}
+        return {"format_version": 1, "package_version": vit4icd.__version__, **asdict(self)}
 
 
 def evaluate(
@@ -151,15 +147,10 @@ def evaluate(
 
 def only_after(pairs: Pairs, truth: Truth, query: str) -> tuple[Pairs, Truth]:
     """Keep what belongs to queries whose id comes after ``query`` in string order."""
-    kept = np.fromiter((name > query for name in pairs.queries), np.bool_, len(pairs))
-    rows = np.flatnonzero(kept).tolist()
+    rows = [row for row, name in enumerate(pairs.queries) if name > query]
     known = [row for row, name in enumerate(truth.queries) if name > query]
     return (
-        Pairs(
-            queries=[pairs.queries[row] for row in rows],
-            references=[pairs.references[row] for row in rows],
-            scores=pairs.scores[kept],
-        ),
+        pairs.only(rows),
         Truth(
             queries=[truth.queries[row] for row in known],
             references=[truth.references[row] for row in known],
@@ -279,18 +270,11 @@ def _found(find: FindPicture | None, name: str) -> Picture | None:
 
 
 def _protocol(pairs: Pairs, truth: Truth, queries_after: str | None) -> str:
-    most = max(_counts(pairs).values(), default=0)
+    most = max(Counter(pairs.queries).values(), default=0)
     kept = f"{len(pairs):,} pairs, at most {most} of one query"
     which = "all queries" if queries_after is None else f"queries after {queries_after}"
     known = _KNOWN_TRUTHS.get(len(truth), f"{len(truth):,} true pairs")
     return f"{kept}; {which}; {known}; ties count against the system"
-
-
-def _counts(pairs: Pairs) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for query in pairs.queries:
-        counts[query] = counts.get(query, 0) + 1
-    return counts
 
 
 def _worst_false_positives(pairs: Pairs, curve: Curve, n_worst: int) -> tuple[Worst, ...]:

@@ -1,7 +1,7 @@
 """Exact search: the best pairs overall, of each query, or within one set; no approximation."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import faiss
@@ -66,8 +66,6 @@ def best_pairs(
     _require_fitting(queries, sets, bias)
     if max_pairs < 1 or (per_query is not None and per_query < 1):
         raise ConfigError(f"at least 1 pair must be asked for, not {per_query or max_pairs}")
-    if n_threads is not None:
-        faiss.omp_set_num_threads(n_threads)
     search = _Search(
         queries=np.ascontiguousarray(queries.vectors),
         bias=np.zeros(len(queries), np.float32) if bias is None else bias,
@@ -75,10 +73,12 @@ def best_pairs(
         transform=transform,
         progress=progress,
     )
-    if per_query is None:
-        return _named(search.best(max_pairs, at_least=threshold), queries, sets)
-    found = search.nearest(per_query)
-    if threshold is not None:
+    with _threads(n_threads):
+        if per_query is None:
+            found = search.best(max_pairs, at_least=threshold)
+        else:
+            found = search.nearest(per_query)
+    if per_query is not None and threshold is not None:
         found = found.pick(found.score >= threshold)
     return _named(found, queries, sets)
 
@@ -114,8 +114,6 @@ def self_pairs(
         )
     if bias is not None and len(bias) != len(descriptors):
         raise MismatchError(f"{len(bias)} biases for {len(descriptors)} images")
-    if n_threads is not None:
-        faiss.omp_set_num_threads(n_threads)
     search = _Search(
         queries=np.ascontiguousarray(descriptors.vectors),
         bias=np.zeros(len(descriptors), np.float32) if bias is None else bias,
@@ -124,7 +122,9 @@ def self_pairs(
         progress=progress,
         is_within_one_set=True,
     )
-    return _named(search.best(max_pairs, at_least=threshold), descriptors, [descriptors])
+    with _threads(n_threads):
+        found = search.best(max_pairs, at_least=threshold)
+    return _named(found, descriptors, [descriptors])
 
 
 def top_k(
@@ -150,21 +150,23 @@ def top_k(
 
 
 @contextmanager
-def _threads_for(n_scores: int) -> Iterator[None]:
+def _threads(n_threads: int | None) -> Iterator[None]:
+    """Let a block use so many threads, and what comes after it as many as before; None: as many."""
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(n_threads or before)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
+
+
+def _threads_for(n_scores: int) -> AbstractContextManager[None]:
     """Let a small search keep to the thread that asks.
 
     OpenMP's threads wait for each other in loops, which costs other threads' work more than it
     gains: five times the processor time for 16 queries beside a busy engine.
     """
-    n_threads = faiss.omp_get_max_threads()
-    if n_threads == 1 or n_scores > _SMALL:
-        yield
-        return
-    faiss.omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(n_threads)
+    return _threads(None if n_scores > _SMALL else 1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

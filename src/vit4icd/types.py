@@ -82,6 +82,14 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.scores)
 
+    def only(self, rows: Sequence[int] | np.ndarray) -> "Pairs":
+        """Return the pairs of these rows, in that order."""
+        return Pairs(
+            queries=[self.queries[row] for row in rows],
+            references=[self.references[row] for row in rows],
+            scores=self.scores[np.asarray(rows, np.int64)],
+        )
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Truth:

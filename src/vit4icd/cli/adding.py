@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from vit4icd.cli.arguments import Flag, MaybeCount, MaybePath, Pictures, Place
+from vit4icd.cli.arguments import Flag, MaybeCount, MaybeDevice, MaybePath, Pictures, Place
 from vit4icd.cli.options import (
-    Device,
     most_pixels,
     open_collection,
     paths_of,
@@ -42,7 +41,7 @@ def index_add(
     skipped: MaybePath = None,
     jsonl: Flag = False,
     model: MaybePath = None,
-    device: Device = "auto",
+    device: MaybeDevice = None,
     threads: MaybeCount = None,
     max_pixels: MaybeCount = None,
     strict: Flag = False,

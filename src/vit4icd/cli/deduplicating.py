@@ -11,9 +11,8 @@ import tyro
 from rich.table import Table
 from tyro.conf import Positional
 
-from vit4icd.cli.arguments import Flag, Format, MaybeCount, MaybePath
+from vit4icd.cli.arguments import Flag, Format, MaybeCount, MaybeDevice, MaybePath, MaybeThreshold
 from vit4icd.cli.options import (
-    Device,
     format_of,
     most_pixels,
     open_describer,
@@ -54,7 +53,7 @@ def dedup(
     reference: tuple[Path, ...] = (),
     from_file0: MaybePath = None,
     strictness: Literal["clique", "community", "component"] = "clique",
-    threshold: str = "auto",
+    threshold: MaybeThreshold = None,
     verify: Flag = False,
     action: Literal["report", "move", "trash", "hardlink"] = "report",
     to: MaybePath = None,
@@ -64,7 +63,7 @@ def dedup(
     format_: Annotated[GroupFormat, tyro.conf.arg(name="format")] = "table",
     fail_on_match: Flag = False,
     model: MaybePath = None,
-    device: Device = "auto",
+    device: MaybeDevice = None,
     threads: MaybeCount = None,
     max_pixels: MaybeCount = None,
     strict: Flag = False,
@@ -143,14 +142,14 @@ def leaks(
     test: Test,
     /,
     *,
-    threshold: str = "auto",
+    threshold: MaybeThreshold = None,
     verify: Flag = False,
     out: Path = Path("leaks-report"),
     cache: MaybePath = None,
     format_: Annotated[Format, tyro.conf.arg(name="format")] = "table",
     fail_on_match: Flag = False,
     model: MaybePath = None,
-    device: Device = "auto",
+    device: MaybeDevice = None,
     threads: MaybeCount = None,
     max_pixels: MaybeCount = None,
     strict: Flag = False,

@@ -5,8 +5,8 @@ from dataclasses import asdict
 
 from rich.table import Table
 
-from vit4icd.cli.arguments import Json, MaybeCount, MaybePath
-from vit4icd.cli.options import Device, settled
+from vit4icd.cli.arguments import Json, MaybeCount, MaybeDevice, MaybePath
+from vit4icd.cli.options import settled
 from vit4icd.cli.terminal import print_table, say
 
 __all__ = ["config_show", "doctor"]
@@ -17,7 +17,7 @@ _FAILED = 1
 def doctor(
     *,
     model: MaybePath = None,
-    device: Device = "auto",
+    device: MaybeDevice = None,
     threads: MaybeCount = None,
     json_out: Json = False,
 ) -> int:

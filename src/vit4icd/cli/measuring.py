@@ -7,7 +7,15 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from vit4icd.cli.arguments import Flag, MaybeCount, MaybeNumber, MaybePath, MaybeText, Pictures
+from vit4icd.cli.arguments import (
+    Flag,
+    MaybeCount,
+    MaybeDevice,
+    MaybeNumber,
+    MaybePath,
+    MaybeText,
+    Pictures,
+)
 from vit4icd.cli.options import (
     most_pixels,
     open_describer,
@@ -32,7 +40,7 @@ def describe(
     *,
     out: Path,
     model: MaybePath = None,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    device: MaybeDevice = None,
     threads: MaybeCount = None,
     share: str = "0/1",
     max_pixels: MaybeCount = None,
@@ -274,13 +282,14 @@ def demo(*, out: Path = Path("demo-report"), model: MaybePath = None, quiet: Fla
         model: Model folder; the packaged model by default.
         quiet: No progress.
     """
+    require_outputs(folder=out)
+    options = settled(model)
     from vit4icd.demo import run_demo
 
-    require_outputs(folder=out)
     with bar("describing", quiet) as advance:
         result = run_demo(
             out,
-            open_describer(settled(model)),
+            open_describer(options),
             progress=lambda done, n: advance(done, n, ""),
         )
     table = Table("query", "found", "verdict", "score", "proven", "edit", "right", box=None)

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, cast
 
-from vit4icd.cli.arguments import Format
+from vit4icd.cli.arguments import Device, Format
 from vit4icd.cli.terminal import shown
 from vit4icd.errors import ConfigError, DataError, StoreError
 from vit4icd.settings import effective
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from vit4icd.describer import OnnxDescriber
 
 __all__ = [
-    "Device",
     "Options",
     "file_of",
     "format_of",
@@ -35,8 +34,6 @@ __all__ = [
     "require_there",
     "settled",
 ]
-
-Device = Literal["auto", "cpu", "cuda"]
 
 _ENDINGS: Mapping[str, Format] = {
     ".json": "json", ".jsonl": "jsonl", ".csv": "csv", ".parquet": "parquet",
@@ -61,20 +58,20 @@ class Options:
 
 def settled(
     model: Path | None = None,
-    device: Device = "auto",
+    device: Device | None = None,
     threads: int | None = None,
-    threshold: str = "auto",
+    threshold: str | None = None,
 ) -> Options:
-    """Return the options as given, or else as set; what is left at its default was not given.
+    """Return the options as given, or else as set; what is None was not given.
 
     Verbs call it before they import the rooms that they need: libraries that start threads of their
     own learn from the environment, once, how many.
     """
     flags = {
         "model": None if model is None else str(model),
-        "device": None if device == "auto" else device,
+        "device": device,
         "threads": threads,
-        "threshold": None if threshold == "auto" else threshold,
+        "threshold": threshold,
     }
     value = {name: setting.value for name, setting in effective(flags).items()}
     if value["threads"] is not None:

@@ -7,9 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from vit4icd.cli.answers import Tally, write_answers
-from vit4icd.cli.arguments import Flag, Format, MaybeCount, MaybePath, Out, Pictures, Place
+from vit4icd.cli.arguments import (
+    Flag,
+    Format,
+    MaybeCount,
+    MaybeDevice,
+    MaybePath,
+    MaybeThreshold,
+    Out,
+    Pictures,
+    Place,
+)
 from vit4icd.cli.options import (
-    Device,
     file_of,
     format_of,
     most_pixels,
@@ -36,7 +45,7 @@ def search(
     /,
     *,
     k: Annotated[int, tyro.conf.arg(aliases=["-k"], metavar="N")] = 10,
-    threshold: str = "auto",
+    threshold: MaybeThreshold = None,
     verify: Flag = False,
     flip: Flag = False,
     rotate: Flag = False,
@@ -46,7 +55,7 @@ def search(
     out: Out = None,
     fail_on_match: Flag = False,
     model: MaybePath = None,
-    device: Device = "auto",
+    device: MaybeDevice = None,
     threads: MaybeCount = None,
     max_pixels: MaybeCount = None,
     strict: Flag = False,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 from tyro.conf import Positional
 
-from vit4icd.cli.arguments import Flag, MaybeCount, MaybePath
-from vit4icd.cli.options import Device, Options, open_describer, require_counts, settled
+from vit4icd.cli.arguments import Flag, MaybeCount, MaybeDevice, MaybePath
+from vit4icd.cli.options import Options, open_describer, require_counts, settled
 from vit4icd.cli.terminal import say
 from vit4icd.errors import ConfigError, MissingExtraError
 
@@ -43,7 +43,7 @@ def serve(
     max_waiting: int = 128,
     workers: int = 1,
     model: MaybePath = None,
-    device: Device = "auto",
+    device: MaybeDevice = None,
     threads: MaybeCount = None,
     quiet: Flag = False,
 ) -> int:
@@ -71,6 +71,7 @@ def serve(
     for needed in _NEEDS:
         if importlib.util.find_spec(needed) is None:
             raise MissingExtraError(needed, "service")
+    options = settled(model, device, threads)
     from vit4icd import service
 
     if make_key is not None:
@@ -92,7 +93,7 @@ def serve(
         max_waiting=max_waiting,
         n_processes=workers,
     )
-    _run(config, settled(model, device, threads), port, quiet)
+    _run(config, options, port, quiet)
     return 0
 
 

@@ -43,10 +43,8 @@ class Collection:
         ('cat.jpg', 'exact')
     """
 
-    def __init__(
-        self, table: Table, *, model: Path | None = None, describer: OnnxDescriber | None = None
-    ) -> None:
-        self._table, self._model, self._describer = table, model, describer
+    def __init__(self, table: Table, *, describer: OnnxDescriber | None = None) -> None:
+        self._table, self._describer = table, describer
         self._memory = Memory(table)
         if describer is not None:
             require_own(table, describer)
@@ -94,7 +92,7 @@ class Collection:
         return self._table.seal().n_rows
 
     def __contains__(self, id_: str) -> bool:
-        return bool(self._table.find([encode(id_)], ["id"]).num_rows)
+        return id_ in self.find([id_])
 
     @property
     def uri(self) -> str:
@@ -220,7 +218,6 @@ class Collection:
         flip: bool = False,
         rotate: bool = False,
         regions: bool = False,
-        once: bool = False,
         max_pixels: int = MAX_PIXELS,
         progress: Callable[[int, int], None] | None = None,
     ) -> Iterator[Answer]:
@@ -231,9 +228,8 @@ class Collection:
         0.9. All but a score depend on how many pictures there are. ``verify`` tries to prove the
         nearest references (as many as ``k``, but 10 to 50) by local features; what is proven is a
         match whatever its score. ``flip`` searches the mirrored query too, ``rotate`` all eight
-        orientations, ``regions`` nine parts of it, which may each hold a small copy. ``once``
-        answers a file that is given twice, or with its folder, only once. A query that cannot be
-        searched is skipped, and its answer says why.
+        orientations, ``regions`` nine parts of it, which may each hold a small copy. A query that
+        cannot be searched is skipped, and its answer says why.
 
         Raises:
             ConfigError: k below 1, or a threshold that is none.
@@ -242,7 +238,7 @@ class Collection:
             StoreError: the collection cannot be read.
             FormatError: it is damaged.
         """
-        pictures = Pictures.of(images, once=once)
+        pictures = Pictures.of(images)
         if names is None:
             names = [name or f"query {row}" for row, name in enumerate(pictures.names)]
         if len(names) != len(pictures):

@@ -63,8 +63,8 @@ class Answer:
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
         return name_fields("query", self.query) | {
-            "matches": [_to_json(match) for match in self.matches],
-            "nearest": None if self.nearest is None else _to_json(self.nearest),
+            "matches": [match.to_json() for match in self.matches],
+            "nearest": None if self.nearest is None else self.nearest.to_json(),
             "skipped": None if self.skipped is None else self.skipped.to_json(),
         }
 
@@ -309,11 +309,6 @@ class _Candidate:
     score: float
     orientation: str
     part: str
-
-
-def _to_json(match: Match) -> dict[str, Any]:
-    names = name_fields("query", match.query) | name_fields("reference", match.reference)
-    return names | {key: value for key, value in match.to_json().items() if key not in names}
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,7 @@ class Finder:
         level |= self._levels_of(references, set(across.references))
         higher = [max(level[query], level[reference]) for query, reference in _names(across)]
         across = replace(across, scores=across.scores + [level[q] for q in across.queries] - higher)
-        pairs = _joined(inside, _picked(across, np.flatnonzero(across.scores >= threshold)))
+        pairs = _joined(inside, across.only(np.flatnonzero(across.scores >= threshold)))
         is_cut |= len(pairs) > MAX_PAIRS
         pairs = _best(pairs)
         taken_off = [max(level[query], level[reference]) for query, reference in _names(pairs)]
@@ -162,7 +162,7 @@ class Finder:
         )
         sound = {name for name, look in looks.items() if look.plain is None}
         rows = [row for row, pair in enumerate(_names(pairs)) if sound.issuperset(pair)]
-        pairs, taken_off = _picked(pairs, rows), taken_off[rows]
+        pairs, taken_off = pairs.only(rows), taken_off[rows]
         proofs = self._proofs(pairs) if self.verify else [_Proof()] * len(pairs)
         calibration = self.describer.calibration
         probabilities: Sequence[float | None] = [None] * len(pairs)
@@ -255,19 +255,11 @@ def _best(pairs: Pairs) -> Pairs:
     """Return the pairs in their order, of too many the best."""
     if len(pairs) <= MAX_PAIRS:
         return pairs
-    return _picked(pairs, np.sort(np.argsort(-pairs.scores, kind="stable")[:MAX_PAIRS]))
+    return pairs.only(np.sort(np.argsort(-pairs.scores, kind="stable")[:MAX_PAIRS]))
 
 
 def _names(pairs: Pairs) -> list[tuple[str, str]]:
     return list(zip(pairs.queries, pairs.references, strict=True))
-
-
-def _picked(pairs: Pairs, rows: Sequence[int] | np.ndarray) -> Pairs:
-    return Pairs(
-        queries=[pairs.queries[row] for row in rows],
-        references=[pairs.references[row] for row in rows],
-        scores=pairs.scores[np.asarray(rows, np.int64)],
-    )
 
 
 def _joined(inside: Pairs, across: Pairs) -> Pairs:

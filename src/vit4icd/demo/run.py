@@ -3,7 +3,7 @@
 import csv
 import shutil
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from vit4icd import report
@@ -150,10 +150,9 @@ def _column(file: str, name: str) -> dict[str, str]:
 
 
 def _to_json(result: DemoResult, fingerprint: str) -> Mapping[str, object]:
-    rows = [{name: getattr(row, name) for name in row.__slots__} for row in result.rows]
     return {
         "format_version": 2,
         "fingerprint": fingerprint,
         "headline": result.headline,
-        "rows": rows,
+        "rows": [asdict(row) for row in result.rows],
     }

@@ -10,7 +10,6 @@ from vit4icd.matches import Match, Verdict
 from vit4icd.service.decisions import Decision, Subject, Verb
 from vit4icd.service.findings import Kind, State
 from vit4icd.service.handles import handle_of_reference
-from vit4icd.storage import name_fields
 
 __all__ = [
     "AddAnswer",
@@ -86,7 +85,6 @@ class MatchBody(BaseModel):
     id: str | None = Field(
         default=None, description="Opaque; given where the match is kept for review."
     )
-    state: State | None = None
     query: str
     reference: str
     reference_base64: str | None = None
@@ -305,14 +303,12 @@ def match_body(
     collection: str | None,
     image: ImageBody | None = None,
     id_: str | None = None,
-    state: State | None = None,
 ) -> MatchBody:
     """Return a match as the routes give it."""
     fields: Mapping[str, Any] = match.to_json()
     picture = "" if collection is None else handle_of_reference(collection, match.reference)
-    names = name_fields("reference", match.reference)
     known = {name: fields[name] for name in MatchBody.model_fields if name in fields}
-    return MatchBody(**{**known, **names}, id=id_, state=state, image=image, picture=picture)
+    return MatchBody(**known, id=id_, image=image, picture=picture)
 
 
 def decision_body(decision: Decision) -> DecisionBody:

@@ -110,12 +110,7 @@ class Grouping:
             return pair_of(*both) in rejected or not never.isdisjoint(both)
 
         names = zip(pairs.queries, pairs.references, strict=True)
-        rows = [row for row, both in enumerate(names) if not is_denied(*both)]
-        return Pairs(
-            queries=[pairs.queries[row] for row in rows],
-            references=[pairs.references[row] for row in rows],
-            scores=pairs.scores[rows],
-        )
+        return pairs.only([row for row, both in enumerate(names) if not is_denied(*both)])
 
 
 def _links(

@@ -72,7 +72,7 @@ def write_descriptors(
 
 
 def read_descriptors(*paths: Path, ids: IdRule = "official") -> DescriptorSet:
-    """Read one or more files into one set in memory, stacked in the given order.
+    """Read files into one set, stacked in the given order; of one file, vectors stay mapped.
 
     Raises:
         FormatError: a file is malformed, truncated or of a newer version.

@@ -76,7 +76,7 @@ def _block_rows(rows: int) -> int:
 
 
 def _layer(n_in: int, width: int, depth: int, stride: int) -> nn.Sequential:
-    first = _Bottleneck(n_in if width != n_in else width, width, stride)
+    first = _Bottleneck(n_in, width, stride)
     return nn.Sequential(first, *(_Bottleneck(4 * width, width, 1) for _ in range(depth - 1)))
 
 
