@@ -16,12 +16,12 @@ import cv2
 import numpy as np
 
 from benchmarks.common import report
-from vit4icd.collection.scale import Scale
 from vit4icd.describer import load_describer
 from vit4icd.evaluate import evaluate
 from vit4icd.images import read_image
 from vit4icd.matches import Match, rank_key
 from vit4icd.overlap import LocalFeatures, Overlap, find_overlap, local_features
+from vit4icd.scale import Scale
 from vit4icd.storage import read_truth
 from vit4icd.types import Pairs, Truth
 

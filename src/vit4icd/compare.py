@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from vit4icd.collection.scale import Scale
 from vit4icd.describer import OnnxDescriber, load_describer
 from vit4icd.errors import ImageError
 from vit4icd.images import MAX_PIXELS, Source, read_bytes, read_image
 from vit4icd.matches import Match, refuse_plain
 from vit4icd.overlap import OverlapConfig, find_overlap, local_features
+from vit4icd.scale import Scale
 from vit4icd.storage import name_fields
 
 __all__ = ["compare"]
@@ -61,7 +61,7 @@ def compare(
         overlap=find_overlap(local_features(images[0]), local_features(images[1]), config),
         verified=True,
         same_bytes=same_bytes,
-        least_score=scale.threshold("auto") if _tells(describer) else None,
+        least_score=scale.auto,
     )
 
 
@@ -91,10 +91,6 @@ def _same(given: Sequence[Source], images: Sequence[np.ndarray]) -> bool:
     if all(isinstance(source, bytes) for source in given):
         return given[0] == given[1]
     return np.array_equal(images[0], images[1])
-
-
-def _tells(describer: OnnxDescriber) -> bool:
-    return describer.calibration is not None or "P90" in describer.card.thresholds
 
 
 def _name(source: Source, otherwise: str) -> str:

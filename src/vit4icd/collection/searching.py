@@ -13,7 +13,6 @@ from vit4icd.collection.features import FEATURE_COLUMNS, features_in, in_parts
 from vit4icd.collection.memory import Held, Memory
 from vit4icd.collection.pictures import Pictures, sha256_of
 from vit4icd.collection.records import RECORD_COLUMNS, Record, records_in
-from vit4icd.collection.scale import Scale
 from vit4icd.collection.views import n_views, part_name, picture_of, views_of
 from vit4icd.describer import OnnxDescriber
 from vit4icd.errors import ConfigError
@@ -21,6 +20,7 @@ from vit4icd.images import read_image
 from vit4icd.matches import Match, rank_key
 from vit4icd.overlap import LocalFeatures, Overlap, features_of, find_overlap
 from vit4icd.preprocessing import prepare
+from vit4icd.scale import Scale
 from vit4icd.storage import name_fields
 from vit4icd.stream import Described, Prepared, Skipped, described
 from vit4icd.thresholds import Threshold

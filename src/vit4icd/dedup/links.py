@@ -4,7 +4,7 @@ A pair within one set of files has no original that is known: its score is the s
 higher background level of the two, so that it never claims more than either direction would.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -18,10 +18,10 @@ from vit4icd.errors import ImageError
 from vit4icd.images import MAX_PIXELS, read_image
 from vit4icd.matches import COPY_PROBABILITY, Match
 from vit4icd.overlap import LocalFeatures, Overlap, find_overlap, local_features
-from vit4icd.scores import ScoreNormalisation, normalise
+from vit4icd.scale import Scale
 from vit4icd.search import best_pairs, self_pairs
 from vit4icd.stream import Skipped
-from vit4icd.thresholds import Threshold, least_score
+from vit4icd.thresholds import Threshold
 from vit4icd.types import DescriptorSet, Pairs
 
 __all__ = ["MAX_PAIRS", "Finder", "Links"]
@@ -65,8 +65,8 @@ class Finder:
     def within(self, candidates: DescriptorSet, references: DescriptorSet) -> Links:
         """Return the links among candidates, and from candidates to references."""
         n_others = max(1, len(candidates) + len(references) - 1)
-        threshold = self.least_score(n_others)
-        levels = self._levels(candidates)
+        scale = self._scale(n_others)
+        threshold, levels = self._threshold(scale), -scale.bias(candidates.vectors)
         inside = self_pairs(
             candidates,
             threshold=threshold,
@@ -78,21 +78,20 @@ class Finder:
         level = dict(zip(candidates.ids, levels.tolist(), strict=True))
         across = self._across(candidates, levels, references, threshold)
         is_cut = len(across) > MAX_PAIRS
-        level |= self._levels_of(references, set(across.references))
+        level |= _levels_of(references, set(across.references), scale)
         higher = [max(level[query], level[reference]) for query, reference in _names(across)]
         across = replace(across, scores=across.scores + [level[q] for q in across.queries] - higher)
         pairs = _joined(inside, across.only(np.flatnonzero(across.scores >= threshold)))
         is_cut |= len(pairs) > MAX_PAIRS
         pairs = _best(pairs)
         taken_off = [max(level[query], level[reference]) for query, reference in _names(pairs)]
-        links = self._judged(pairs, np.array(taken_off), threshold, n_others)
+        links = self._judged(pairs, np.array(taken_off), threshold, scale)
         return replace(links, is_cut=is_cut)
 
     def between(self, queries: DescriptorSet, references: DescriptorSet, *, k: int) -> Links:
         """Return the links of each query to its ``k`` best references, as a search would."""
-        n_references = max(1, len(references))
-        threshold = self.least_score(n_references)
-        levels = self._levels(queries)
+        scale = self._scale(len(references))
+        threshold, levels = self._threshold(scale), -scale.bias(queries.vectors)
         pairs = best_pairs(
             queries,
             references,
@@ -104,32 +103,15 @@ class Finder:
         )
         level = dict(zip(queries.ids, levels.tolist(), strict=True))
         taken_off = np.array([level[query] for query in pairs.queries])
-        return self._judged(pairs, taken_off, threshold, n_references)
+        return self._judged(pairs, taken_off, threshold, scale)
 
-    def least_score(self, n_references: int) -> float:
+    def _scale(self, n_others: int) -> Scale:
+        return Scale(describer=self.describer, n_chances=n_others)
+
+    def _threshold(self, scale: Scale) -> float:
         """Return the score from which on a pair is looked at."""
-        return least_score(
-            self.threshold,
-            n_references=n_references,
-            calibration=self.describer.calibration,
-            known=self.describer.card.thresholds,
-            auto_probability=_WORTH_A_PROOF if self.verify else COPY_PROBABILITY,
-        )
-
-    def _levels(self, descriptors: DescriptorSet) -> Float32[np.ndarray, " image"]:
-        """Return what the background takes off each image's similarities."""
-        background, calibration = self.describer.background, self.describer.calibration
-        if background is None or calibration is None or not len(descriptors):
-            return np.zeros(len(descriptors), np.float32)
-        config = ScoreNormalisation(factor=calibration.factor, neighbours=calibration.neighbours)
-        levels: Float32[np.ndarray, " image"] = -normalise(
-            descriptors, background, config=config
-        ).bias
-        return levels
-
-    def _levels_of(self, descriptors: DescriptorSet, names: set[str]) -> dict[str, float]:
-        part = descriptors.only([row for row, name in enumerate(descriptors.ids) if name in names])
-        return dict(zip(part.ids, self._levels(part).tolist(), strict=True))
+        probability = _WORTH_A_PROOF if self.verify else COPY_PROBABILITY
+        return scale.threshold(self.threshold, auto_probability=probability)
 
     def _across(
         self,
@@ -150,9 +132,7 @@ class Finder:
             n_threads=self.n_threads,
         )
 
-    def _judged(
-        self, pairs: Pairs, taken_off: np.ndarray, threshold: float, n_references: int
-    ) -> Links:
+    def _judged(self, pairs: Pairs, taken_off: np.ndarray, threshold: float, scale: Scale) -> Links:
         """Leave out what is too plain or gone, prove if asked, and say what each pair is."""
         names = dict.fromkeys([*pairs.queries, *pairs.references])
         looks = self.cache.looks(
@@ -164,16 +144,11 @@ class Finder:
         rows = [row for row, pair in enumerate(_names(pairs)) if sound.issuperset(pair)]
         pairs, taken_off = pairs.only(rows), taken_off[rows]
         proofs = self._proofs(pairs) if self.verify else [_Proof()] * len(pairs)
-        calibration = self.describer.calibration
-        probabilities: Sequence[float | None] = [None] * len(pairs)
-        if calibration is not None:
-            told = calibration.probability(pairs.scores, n_references=n_references)
-            probabilities = told.tolist()
         matches = [
             self._match(*pair, score, score + off, probability, proof, threshold)
             for pair, score, off, probability, proof in zip(
-                _names(pairs), pairs.scores.tolist(), taken_off.tolist(), probabilities, proofs,
-                strict=True,
+                _names(pairs), pairs.scores.tolist(), taken_off.tolist(),
+                scale.probabilities(pairs.scores), proofs, strict=True,
             )
         ]  # fmt: skip
         return Links(
@@ -256,6 +231,12 @@ def _best(pairs: Pairs) -> Pairs:
     if len(pairs) <= MAX_PAIRS:
         return pairs
     return pairs.only(np.sort(np.argsort(-pairs.scores, kind="stable")[:MAX_PAIRS]))
+
+
+def _levels_of(descriptors: DescriptorSet, names: set[str], scale: Scale) -> dict[str, float]:
+    """Return what the background takes off similarities of the images that are named."""
+    part = descriptors.only([row for row, name in enumerate(descriptors.ids) if name in names])
+    return dict(zip(part.ids, (-scale.bias(part.vectors)).tolist(), strict=True))
 
 
 def _names(pairs: Pairs) -> list[tuple[str, str]]:

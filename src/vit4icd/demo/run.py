@@ -10,8 +10,8 @@ from vit4icd import report
 from vit4icd.collection import Answer, Collection
 from vit4icd.describer import OnnxDescriber
 from vit4icd.images import read_image
+from vit4icd.scale import Scale
 from vit4icd.storage import official_id, write_json
-from vit4icd.thresholds import Threshold
 
 __all__ = ["DemoResult", "DemoRow", "run_demo"]
 
@@ -59,20 +59,19 @@ def run_demo(
     shutil.rmtree(out / "collection", ignore_errors=True)
     collection = Collection.create(out / "collection", describer=describer)
     collection.add([_FOLDER / "photographs"], id_from="name")
+    has_auto = Scale(describer=describer, n_chances=1).auto is not None
     answers = collection.ask(
-        [_FOLDER / "queries"], k=1, verify=True, threshold=_threshold(describer), progress=progress
+        [_FOLDER / "queries"],
+        k=1,
+        verify=True,
+        progress=progress,
+        threshold="auto" if has_auto else _FALLBACK_THRESHOLD,
     )
     rows = _judged(answers)
     result = DemoResult(rows=rows, headline=_headline(rows), report=out / "report.html")
     write_json(out / "result.json", _to_json(result, describer.fingerprint))
     report.write_page(result.report, _page(result))
     return result
-
-
-def _threshold(describer: OnnxDescriber) -> Threshold:
-    if describer.calibration is not None:
-        return "auto"
-    return describer.card.thresholds.get("P90", _FALLBACK_THRESHOLD)
 
 
 def _judged(answers: Iterable[Answer]) -> tuple[DemoRow, ...]:

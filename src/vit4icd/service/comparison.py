@@ -7,7 +7,7 @@ from vit4icd.compare import compare
 from vit4icd.describer import OnnxDescriber
 from vit4icd.errors import ImageError
 from vit4icd.matches import Match
-from vit4icd.thresholds import least_score
+from vit4icd.scale import Scale
 
 __all__ = ["Comparing", "Pair"]
 
@@ -36,12 +36,9 @@ class Comparing:
         return hash(id(self.describer))
 
     @property
-    def threshold(self) -> float:
-        """The score from which on a pair is called a copy without proof."""
-        return least_score(
-            "auto", n_references=1, calibration=self.describer.calibration,
-            known=self.describer.card.thresholds,
-        )  # fmt: skip
+    def threshold(self) -> float | None:
+        """The score from which on a pair is called a copy without proof, if the model knows it."""
+        return Scale(describer=self.describer, n_chances=1).auto
 
     def pictures(self, item: Pair) -> Sequence[bytes]:
         """Return what will be decoded."""

@@ -3,17 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from jaxtyping import Float32
-
 from vit4icd.groups import Strictness, group_pairs
-from vit4icd.scores import ScoreNormalisation, normalise
+from vit4icd.scale import Scale
 from vit4icd.search import self_pairs
 from vit4icd.service.decisions import Decisions, pair_of
 from vit4icd.service.library import Shelf
 from vit4icd.service.problems import Problem
-from vit4icd.thresholds import Threshold, least_score
-from vit4icd.types import DescriptorSet, Pairs
+from vit4icd.thresholds import Threshold
+from vit4icd.types import Pairs
 
 __all__ = ["MAX_IMAGES", "Grouping", "Groups", "Link"]
 
@@ -66,8 +63,8 @@ class Grouping:
                 "invalid_option",
                 f"{len(descriptors)} pictures are more than {MAX_IMAGES}; use: vit4icd dedup",
             )
-        threshold = self._least(len(descriptors))
-        bias = self._bias(descriptors)
+        scale = Scale(describer=self.shelf.collection.describer, n_chances=len(descriptors))
+        threshold, bias = scale.threshold(self.threshold), scale.bias(descriptors.vectors)
         pairs = self._undenied(
             self_pairs(descriptors, threshold=threshold, bias=bias, max_pairs=_MAX_PAIRS)
         )
@@ -78,23 +75,6 @@ class Grouping:
             threshold=threshold,
             n_images=len(descriptors),
         )
-
-    def _least(self, n_images: int) -> float:
-        describer = self.shelf.collection.describer
-        return least_score(
-            self.threshold,
-            n_references=max(1, n_images),
-            calibration=describer.calibration,
-            known=describer.card.thresholds,
-        )
-
-    def _bias(self, descriptors: DescriptorSet) -> Float32[np.ndarray, " image"]:
-        describer = self.shelf.collection.describer
-        background, calibration = describer.background, describer.calibration
-        if background is None or calibration is None or not len(descriptors):
-            return np.zeros(len(descriptors), np.float32)
-        config = ScoreNormalisation(factor=calibration.factor, neighbours=calibration.neighbours)
-        return normalise(descriptors, background, config=config).bias
 
     def _undenied(self, pairs: Pairs) -> Pairs:
         """Return the pairs that nobody said to be no copies."""

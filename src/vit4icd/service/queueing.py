@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from vit4icd.collection import Record
 from vit4icd.matches import Match
+from vit4icd.scale import Scale
 from vit4icd.service.answers import QueryBody, image_body, match_body
 from vit4icd.service.decisions import Decisions, pair_of
 from vit4icd.service.duplicates import Groups, Link
@@ -85,17 +86,13 @@ def _worth(record: Record) -> tuple[int, str, str]:
 
 
 def _match(shelf: Shelf, first: Record, other: Record, link: Link, groups: Groups) -> Match:
-    calibration = shelf.collection.describer.calibration
-    probability = None
-    if calibration is not None:
-        n_others = max(1, groups.n_images - 1)
-        probability = float(calibration.probability(link.score, n_references=n_others))
+    scale = Scale(describer=shelf.collection.describer, n_chances=groups.n_images - 1)
     return Match.judged(
         first.id,
         other.id,
         similarity=link.similarity,
         score=link.score,
-        probability=probability,
+        probability=scale.probability(link.score),
         overlap=None,
         verified=False,
         same_bytes=first.sha256 == other.sha256,

@@ -1,11 +1,15 @@
-"""What similarities mean in a collection of one size: scores, probabilities, a threshold."""
+"""What similarities mean to one model, among so many references: scores, probabilities, thresholds.
+
+It compares nothing and judges no pair.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 
 from vit4icd.describer import OnnxDescriber
+from vit4icd.matches import COPY_PROBABILITY
 from vit4icd.scores import ScoreNormalisation, normalise
 from vit4icd.thresholds import Threshold, least_score
 from vit4icd.types import DescriptorSet
@@ -27,7 +31,7 @@ class Scale:
     def bias(self, queries: Float32[np.ndarray, "query dim"]) -> Float32[np.ndarray, " query"]:
         """Return what makes scores of similarities: nothing without a background."""
         background, calibration = self.describer.background, self.describer.calibration
-        if background is None or calibration is None:
+        if background is None or calibration is None or not len(queries):
             return np.zeros(len(queries), np.float32)
         config = ScoreNormalisation(factor=calibration.factor, neighbours=calibration.neighbours)
         names = [str(row) for row in range(len(queries))]
@@ -38,12 +42,17 @@ class Scale:
 
     def probability(self, score: float) -> float | None:
         """Return how likely a pair of this score is a copy; None without a calibration."""
+        return self.probabilities(np.array([score]))[0]
+
+    def probabilities(self, scores: Float[np.ndarray, " pair"]) -> list[float | None]:
+        """Return how likely each pair is a copy; None without a calibration."""
         calibration = self.describer.calibration
         if calibration is None:
-            return None
-        return float(calibration.probability(score, n_references=max(1, self.n_chances)))
+            return [None] * len(scores)
+        told = calibration.probability(scores, n_references=max(1, self.n_chances))
+        return [float(probability) for probability in told]
 
-    def threshold(self, asked: Threshold) -> float:
+    def threshold(self, asked: Threshold, *, auto_probability: float = COPY_PROBABILITY) -> float:
         """Return the score from which on a pair is a match.
 
         Raises:
@@ -54,4 +63,12 @@ class Scale:
             n_references=max(1, self.n_chances),
             calibration=self.describer.calibration,
             known=self.describer.card.thresholds,
+            auto_probability=auto_probability,
         )
+
+    @property
+    def auto(self) -> float | None:
+        """The threshold "auto"; None for a model that has no calibration and states no P90."""
+        if self.describer.calibration is None and "P90" not in self.describer.card.thresholds:
+            return None
+        return self.threshold("auto")
