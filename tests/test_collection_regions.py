@@ -214,7 +214,7 @@ def test_changes_nothing_where_no_parts_are_asked_for(
     one, other = _unstamped(old).drop(["added"]), _unstamped(new)
     assert other.select(one.column_names).equals(one)
     assert {other[name].null_count for name in other.column_names if "part" in name} == {20}
-    assert list(old.ask(pictures, threshold=-2)) == list(new.ask(pictures, threshold=-2))
+    assert old.search(pictures, threshold=-2) == new.search(pictures, threshold=-2)
 
 
 def test_goes_on_with_collections_of_the_first_format(
