@@ -6,19 +6,12 @@ import threading
 from pathlib import Path
 
 import numpy as np
-import pytest
 
-from tests.conftest import make_model
-from vit4icd.describer import OnnxDescriber, load_describer
+from vit4icd.describer import OnnxDescriber
 from vit4icd.errors import ImageError
 from vit4icd.preprocessing import prepare
 from vit4icd.storage import name_fields
 from vit4icd.stream import Described, Prepared, Skipped, described, write_skipped
-
-
-@pytest.fixture
-def describer(tmp_path: Path) -> OnnxDescriber:
-    return load_describer(make_model(tmp_path / "model"), n_threads=1)
 
 
 def _picture(number: int) -> np.ndarray:

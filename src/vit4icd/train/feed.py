@@ -54,9 +54,9 @@ class FeedConfig:
     """Processes that make batches ahead of the training step; 0 makes them in it."""
 
     def __post_init__(self) -> None:
-        if self.n_classes < 1 or self.n_copies < 1 or self.image_size % 16 or self.image_size < 16:
+        if self.n_classes < 1 or self.n_copies < 1 or self.image_size < 1:
             raise ConfigError(
-                "a feed needs at least 1 class and 1 copy and an image size that 16 divides, "
+                "a feed needs at least 1 class, 1 copy and images of 1 px, "
                 f"not {self.n_classes}, {self.n_copies} and {self.image_size}"
             )
         for name in ("n_neighbours", "shift", "n_support", "n_pairs", "n_workers"):
