@@ -103,6 +103,20 @@ def test_keeps_its_public_names() -> None:
     assert _public_names() == (GOLDEN / "public_names.txt").read_text("utf-8")
 
 
+def test_takes_only_public_names_of_other_rooms() -> None:
+    public = {_module(room): set(_exported(room)) for room in ROOMS}
+    for room in ROOMS:
+        for node in ast.walk(ast.parse(room.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (names := public.get(node.module or "")):
+                others = {each.name for each in node.names} - names
+                assert all(f"{node.module}.{name}" in public for name in others), room
+
+
+def _module(room: Path) -> str:
+    parts = ("vit4icd", *Path(_name(room)).with_suffix("").parts)
+    return ".".join(parts).removesuffix(".__init__")
+
+
 def help_file(verb: str) -> str:
     return f"help-{verb.replace(' ', '-') or 'all'}.txt"
 

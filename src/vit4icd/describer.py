@@ -17,7 +17,14 @@ from vit4icd.preprocessing import Preprocessing, prepare
 from vit4icd.storage import ModelCard, file_sha256, read_descriptors, read_model_card
 from vit4icd.types import DescriptorSet
 
-__all__ = ["DEFAULT_MODEL", "Describer", "Device", "OnnxDescriber", "load_describer"]
+__all__ = [
+    "DEFAULT_MODEL",
+    "Describer",
+    "Device",
+    "OnnxDescriber",
+    "available_threads",
+    "load_describer",
+]
 
 DEFAULT_MODEL = Path(__file__).parent / "models" / "default"
 """The model folder that ships with the package."""

@@ -6,11 +6,11 @@ from datetime import datetime
 
 from PIL import Image
 
-from vit4icd.images import explained, reader_of
+from vit4icd.images import ON_THEIR_SIDE, ORIENTATION_TAG, explained, reader_of
 
 __all__ = ["Header", "read_header"]
 
-_ORIENTATION, _DATE, _EXIF, _DATE_TAKEN = 0x0112, 0x0132, 0x8769, 0x9003
+_DATE, _EXIF, _DATE_TAKEN = 0x0132, 0x8769, 0x9003
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +39,7 @@ def read_header(data: bytes) -> Header:
     with explained(), reader_of(data)(io.BytesIO(data)) as picture:
         width, height = picture.size
         orientation, taken = _noted(picture)
-        if orientation in (5, 6, 7, 8):
+        if orientation in ON_THEIR_SIDE:
             width, height = height, width
         return Header(format=picture.format or "", width=width, height=height, taken=taken)
 
@@ -48,7 +48,7 @@ def _noted(picture: Image.Image) -> tuple[int, str | None]:
     """Return orientation and date; damaged notes do not make a picture unreadable."""
     try:
         notes = Image.Image.getexif(picture)  # PNG's own would decode, to find late ones
-        return int(notes.get(_ORIENTATION, 1)), _taken(notes)
+        return int(notes.get(ORIENTATION_TAG, 1)), _taken(notes)
     except Exception:
         return 1, None
 

@@ -28,8 +28,17 @@ from vit4icd.errors import ConfigError, ImageError
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "MAX_BYTES",
     "MAX_PIXELS",
+    "ON_THEIR_SIDE",
+    "ORIENTATION_TAG",
+    "PILLOW_RESIZER",
+    "Resizer",
+    "Source",
+    "explained",
+    "read_bytes",
     "read_image",
+    "reader_of",
     "resize",
     "to_gray",
     "write_image",
@@ -58,7 +67,9 @@ _READERS: tuple[tuple[re.Pattern[bytes], Callable[[io.BytesIO], ImageFile]], ...
     (re.compile(rb"P[1-6]\s"), PpmImageFile),
 )
 _FORMATS = "JPEG, PNG, WebP, GIF, TIFF, AVIF, BMP, PPM"
-_ORIENTATION_TAG = 0x0112
+ORIENTATION_TAG = 0x0112
+ON_THEIR_SIDE = (5, 6, 7, 8)
+"""EXIF orientations of pictures that are stored turned by a quarter."""
 
 Resizer = Literal["bicubic", "bilinear"]
 Source = Path | str | bytes | Image.Image | np.ndarray
@@ -263,7 +274,7 @@ def _orientation_of_jpeg(data: bytes) -> int:
 
 def _orientation(picture: Image.Image) -> int:
     try:
-        return int(picture.getexif().get(_ORIENTATION_TAG, 1))
+        return int(picture.getexif().get(ORIENTATION_TAG, 1))
     except Exception:  # damaged notes do not make the pixels unreadable
         return 1
 
@@ -272,7 +283,7 @@ def _upright(
     stored: UInt8[np.ndarray, "height width 3"], orientation: int
 ) -> UInt8[np.ndarray, "upright_height upright_width 3"]:
     """Undo the EXIF orientation: 1 as is, 2-4 mirrored or turned by 180°, 5-8 on their side."""
-    if orientation in (5, 6, 7, 8):
+    if orientation in ON_THEIR_SIDE:
         stored = stored.transpose(1, 0, 2)
     if orientation in (2, 3, 6, 7):
         stored = stored[:, ::-1]

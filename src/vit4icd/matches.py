@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from vit4icd.errors import ImageError
-from vit4icd.overlap import Overlap
+from vit4icd.overlap import Overlap, OverlapConfig
 from vit4icd.storage import name_fields
 
 __all__ = [
@@ -38,7 +38,7 @@ looks alike, but is not believed to be a copy; none: nothing of the kind."""
 # Natural logarithms by which odds change: by the least certain proof, by certainty beyond it, and
 # where no proof was found. Measured: docs/decisions/0009-proof.md.
 _LEAST_PROOF, _PER_CERTAINTY, _NO_PROOF = 2.0, 20.0, -2.0
-_LEAST_CERTAINTY = 0.55
+_LEAST_CERTAINTY = OverlapConfig().min_certainty
 _WHOLE = 0.97  # share of both pictures from which they are the same picture
 _SAME_PIXELS = 0.98  # share that agrees in pixels, likewise
 _SAME_COLOURS = 5.0  # mean difference in levels: JPEG 30 or half the size is 4, gray 6 or more

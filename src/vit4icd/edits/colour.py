@@ -8,6 +8,8 @@ from jaxtyping import UInt8
 from PIL import Image as PillowImage
 
 __all__ = [
+    "Image",
+    "Params",
     "apply_brightness",
     "apply_channel_change",
     "apply_colour_jitter",
@@ -24,6 +26,7 @@ __all__ = [
     "draw_saturation",
     "draw_solarise",
     "draw_vignette",
+    "random_colour",
 ]
 
 Image = UInt8[np.ndarray, "_ _ 3"]
@@ -33,6 +36,11 @@ Params = dict[str, Any]
 def draw_nothing(edit_rng: np.random.Generator, strength: float) -> Params:
     """Draw no parameters: the edit has none."""
     return {}
+
+
+def random_colour(edit_rng: np.random.Generator) -> list[int]:
+    """Draw a colour, red, green and blue from 0 to 255."""
+    return [int(value) for value in edit_rng.integers(0, 256, 3)]
 
 
 def draw_channel_change(edit_rng: np.random.Generator, strength: float) -> Params:

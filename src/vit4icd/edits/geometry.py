@@ -11,13 +11,13 @@ import cv2
 import numpy as np
 from jaxtyping import Float64
 
-from vit4icd.edits.colour import Image, Params
+from vit4icd.edits.colour import Image, Params, random_colour
 
 __all__ = [
+    "Move",
     "apply_swirl",
     "draw_aspect",
     "draw_crop",
-    "draw_flip",
     "draw_pad",
     "draw_pad_square",
     "draw_perspective",
@@ -44,11 +44,6 @@ Move = tuple[Matrix, tuple[int, int, int]]
 
 _HORIZON = 1e-3  # least of a point's third coordinate that is drawn
 _CORNERS = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float64)  # of the unit square, in turn
-
-
-def draw_flip(edit_rng: np.random.Generator, strength: float) -> Params:
-    """Draw nothing: a flip has no parameters."""
-    return {}
 
 
 def matrix_flip_horizontally(params: Params, aspect: float) -> Matrix:
@@ -109,7 +104,7 @@ def matrix_rotate(params: Params, aspect: float) -> Matrix:
 
 def draw_pad_square(edit_rng: np.random.Generator, strength: float) -> Params:
     """Draw the colour of the bars."""
-    return {"fill": _colour(edit_rng)}
+    return {"fill": random_colour(edit_rng)}
 
 
 def matrix_pad_square(params: Params, aspect: float) -> Matrix:
@@ -120,7 +115,7 @@ def matrix_pad_square(params: Params, aspect: float) -> Matrix:
 def draw_pad(edit_rng: np.random.Generator, strength: float) -> Params:
     """Draw the width of the border, 0 to 0.5 of each side, and its colour."""
     width, height = edit_rng.uniform(0, 0.5, 2) * strength
-    return {"width": float(width), "height": float(height), "fill": _colour(edit_rng)}
+    return {"width": float(width), "height": float(height), "fill": random_colour(edit_rng)}
 
 
 def matrix_pad(params: Params, aspect: float) -> Matrix:
@@ -166,7 +161,10 @@ def matrix_perspective(params: Params, aspect: float) -> Matrix:
 
 def draw_aspect(edit_rng: np.random.Generator, strength: float) -> Params:
     """Draw a stretch of 0.5 to 2."""
-    return {"stretch": float(2 ** (edit_rng.uniform(-1, 1) * strength)), "fill": _colour(edit_rng)}
+    return {
+        "stretch": float(2 ** (edit_rng.uniform(-1, 1) * strength)),
+        "fill": random_colour(edit_rng),
+    }
 
 
 def matrix_aspect(params: Params, aspect: float) -> Matrix:
@@ -298,11 +296,7 @@ def _shrunk(image: Image, matrix: Matrix, size: int) -> Image:
 
 def _border_colour(edit_rng: np.random.Generator) -> list[int]:
     """Draw black, as the sources of these edits leave borders, or in every second case a colour."""
-    return _colour(edit_rng) if edit_rng.random() < 0.5 else [0, 0, 0]
-
-
-def _colour(edit_rng: np.random.Generator) -> list[int]:
-    return [int(value) for value in edit_rng.integers(0, 256, 3)]
+    return random_colour(edit_rng) if edit_rng.random() < 0.5 else [0, 0, 0]
 
 
 def _affine(a: float, b: float, c: float, d: float, e: float, f: float) -> Matrix:

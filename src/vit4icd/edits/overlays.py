@@ -13,7 +13,7 @@ from jaxtyping import Float64, UInt8
 from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
-from vit4icd.edits.colour import Image, Params
+from vit4icd.edits.colour import Image, Params, random_colour
 
 __all__ = [
     "apply_emoji",
@@ -53,7 +53,7 @@ def draw_text(edit_rng: np.random.Generator, strength: float) -> Params:
         "font": str(edit_rng.choice(list(_FONTS))),
         "size": float(0.05 + edit_rng.uniform(0, 0.95) * strength),
         "opacity": float(edit_rng.uniform(0, 1)),
-        "colour": _colour(edit_rng),
+        "colour": random_colour(edit_rng),
         "x": float(x),
         "y": float(y),
     }
@@ -77,8 +77,8 @@ def draw_meme(edit_rng: np.random.Generator, strength: float) -> Params:
         "font": str(edit_rng.choice(list(_FONTS))),
         "band": float(0.1 + edit_rng.uniform(0.05, 0.4) * strength),
         "opacity": float(edit_rng.uniform(0, 1)),
-        "colour": _colour(edit_rng),
-        "paper": _colour(edit_rng),
+        "colour": random_colour(edit_rng),
+        "paper": random_colour(edit_rng),
         "border": float(edit_rng.uniform(0, 0.08) * strength),
     }
 
@@ -104,7 +104,7 @@ def draw_stripes(edit_rng: np.random.Generator, strength: float) -> Params:
         "density": float(edit_rng.uniform(0, 1) * strength),
         "degrees": int(edit_rng.integers(0, 361)),
         "opacity": float(edit_rng.uniform(0, 1) * strength),
-        "colour": _colour(edit_rng),
+        "colour": random_colour(edit_rng),
     }
 
 
@@ -126,7 +126,7 @@ def draw_emoji(edit_rng: np.random.Generator, strength: float) -> Params:
         "shape": ("face", "heart", "star", "thumb", "drop")[edit_rng.integers(5)],
         "size": float(0.2 + edit_rng.uniform(0, 0.8) * strength),
         "opacity": float(edit_rng.uniform(0.2, 1)),
-        "colour": _colour(edit_rng),
+        "colour": random_colour(edit_rng),
         "mouth": float(edit_rng.uniform(-1, 1)),
         "x": float(x),
         "y": float(y),
@@ -151,7 +151,7 @@ def draw_screenshot(edit_rng: np.random.Generator, strength: float) -> Params:
         "inset": float(inset),
         "top": float(0.08 + top),
         "bottom": float(0.04 + bottom),
-        "accent": _colour(edit_rng),
+        "accent": random_colour(edit_rng),
         "text": "".join(edit_rng.choice(list(_GLYPHS[:52] + " "), 18)),
         "seed": int(edit_rng.integers(2**31)),
     }
@@ -301,7 +301,3 @@ def _blend(
         paint[inner], np.ascontiguousarray(image[rows, columns]), alpha, 1 - alpha
     )
     return out
-
-
-def _colour(edit_rng: np.random.Generator) -> list[int]:
-    return [int(value) for value in edit_rng.integers(0, 256, 3)]

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from vit4icd.edits.colour import Image, Params
+from vit4icd.edits.colour import Image, Params, random_colour
 
 __all__ = [
     "apply_blend",
@@ -58,7 +58,7 @@ def draw_underlay(edit_rng: np.random.Generator, strength: float) -> Params:
 
 def apply_paste(image: Image, donors: list[Image], params: Params) -> Image:
     """Paste the picture, made smaller, onto a donor."""
-    return _pasted(image, donors[0], params, 1.0)
+    return _pasted(image, donors[0], params)
 
 
 def draw_overlay_donor(edit_rng: np.random.Generator, strength: float) -> Params:
@@ -70,7 +70,7 @@ def draw_overlay_donor(edit_rng: np.random.Generator, strength: float) -> Params
 
 def apply_overlay_donor(image: Image, donors: list[Image], params: Params) -> Image:
     """Paste a donor, made smaller, onto the picture."""
-    return _pasted(donors[0], image, params, 1.0)
+    return _pasted(donors[0], image, params)
 
 
 def draw_blurry_mask(edit_rng: np.random.Generator, strength: float) -> Params:
@@ -116,7 +116,7 @@ def draw_collage(edit_rng: np.random.Generator, strength: float) -> Params:
         "place": int(edit_rng.integers(4)),
         "wide": bool(edit_rng.random() < 0.6),
         "gap": float(edit_rng.uniform(0, 0.03)),
-        "fill": [int(value) for value in edit_rng.integers(0, 256, 3)],
+        "fill": random_colour(edit_rng),
     }
 
 
@@ -141,11 +141,11 @@ def apply_collage(image: Image, donors: list[Image], params: Params) -> Image:
             "height": h - gap,
             "opacity": 1.0,
         }
-        out = _pasted(picture, out, box, 1.0)
+        out = _pasted(picture, out, box)
     return cv2.resize(out, (width, height))
 
 
-def _pasted(top: Image, bottom: Image, params: Params, mask: float | np.ndarray) -> Image:
+def _pasted(top: Image, bottom: Image, params: Params, mask: np.ndarray | None = None) -> Image:
     """Paste ``top`` into the box of ``bottom``; what sticks out is cut off."""
     height, width = bottom.shape[:2]
     size = max(1, round(params["width"] * width)), max(1, round(params["height"] * height))
@@ -154,8 +154,8 @@ def _pasted(top: Image, bottom: Image, params: Params, mask: float | np.ndarray)
     small = small[: height - row, : width - column]
     rows, columns = slice(row, row + small.shape[0]), slice(column, column + small.shape[1])
     out = bottom.copy()
-    if isinstance(mask, float):
-        share = params["opacity"] * mask
+    if mask is None:
+        share = params["opacity"]
         under = np.ascontiguousarray(bottom[rows, columns])
         out[rows, columns] = cv2.addWeighted(
             np.ascontiguousarray(small), share, under, 1 - share, 0

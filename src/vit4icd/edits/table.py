@@ -54,10 +54,10 @@ EDITS: dict[str, Edit] = {
     "pad": Edit(family="geometry", draw=geometry.draw_pad, matrix=geometry.matrix_pad),
     "noise": Edit(family="pixels", draw=pixels.draw_noise, pixels=pixels.apply_noise),
     "flip_vertically": Edit(
-        family="geometry", draw=geometry.draw_flip, matrix=geometry.matrix_flip_vertically
+        family="geometry", draw=colour.draw_nothing, matrix=geometry.matrix_flip_vertically
     ),
     "flip_horizontally": Edit(
-        family="geometry", draw=geometry.draw_flip, matrix=geometry.matrix_flip_horizontally
+        family="geometry", draw=colour.draw_nothing, matrix=geometry.matrix_flip_horizontally
     ),
     "jpeg": Edit(family="pixels", draw=pixels.draw_jpeg, pixels=pixels.apply_jpeg),
     "stripes": Edit(family="overlay", draw=overlays.draw_stripes, pixels=overlays.apply_stripes),

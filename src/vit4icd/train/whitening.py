@@ -122,8 +122,9 @@ def wide_features(
     features = [np.empty((0, model.wide_dim), np.float32)]
     n_done = 0
     for pixels, n_read in _batches(pictures, preprocessing):
-        with torch.inference_mode():
-            features.append(model(torch.from_numpy(pixels))[0].float().numpy())
+        if len(pixels):
+            with torch.inference_mode():
+                features.append(model(torch.from_numpy(pixels))[0].float().numpy())
         n_done += n_read
         if progress is not None:
             progress(n_done, len(pictures))
@@ -142,5 +143,4 @@ def _batches(
             except ImageError:
                 continue
             good.append(prepare(image, preprocessing))
-        if good:
-            yield np.stack(good), len(rows)
+        yield np.stack(good) if good else np.empty((0, 3, 1, 1), np.float32), len(rows)

@@ -36,7 +36,7 @@ from vit4icd.service.routes.shared import (
 )
 from vit4icd.service.state import State
 
-__all__ = ["preview_of", "router"]
+__all__ = ["preview_of", "remove", "router"]
 
 router = APIRouter(
     prefix="/v1", tags=["pictures"], responses=PROBLEMS, dependencies=[Depends(known_options)]
