@@ -1,6 +1,7 @@
 """What a score means: tails, ratios, thresholds, and the whole way from pictures to a folder."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from vit4icd.datasets import open_images
 from vit4icd.describer import DEFAULT_MODEL, OnnxDescriber, load_describer
 from vit4icd.errors import ConfigError, DataError, FormatError, MismatchError
 from vit4icd.images import write_image
+from vit4icd.storage import write_descriptors
 from vit4icd.types import DescriptorSet
 
 
@@ -132,6 +134,52 @@ def test_calibrates_a_model_folder(tmp_path: Path) -> None:
     assert again.background is not None
     assert len(again.background) == 40
     assert again.background.vectors.dtype == np.float32
+
+
+def test_names_the_model_of_a_background_that_named_none(model: Path, tmp_path: Path) -> None:
+    describer = load_describer(model, n_threads=1)
+    calibrate(
+        describer,
+        open_images([_photographs(tmp_path / "pictures", 26)]),
+        background=replace(_random_set(describer, 40, 1), fingerprint=None),
+        unrelated=_random_set(describer, 400, 2),
+        folder=model,
+        n_copies=4,
+    )
+    stored = load_describer(model, n_threads=1).background
+    assert stored is not None
+    assert stored.fingerprint == describer.fingerprint
+
+
+def test_leaves_no_calibration_beside_a_background_it_was_not_fitted_with(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    describer = load_describer(model, n_threads=1)
+    write_calibration(model, replace(_fitted(), fingerprint=describer.fingerprint))
+    monkeypatch.setattr("vit4icd.calibrate.write_calibration", killed)
+    with pytest.raises(KeyboardInterrupt):
+        calibrate(
+            describer,
+            open_images([_photographs(tmp_path / "pictures", 26)]),
+            background=_random_set(describer, 40, 1),
+            unrelated=_random_set(describer, 400, 2),
+            folder=model,
+            n_copies=4,
+        )
+    again = load_describer(model, n_threads=1)
+    assert again.background is not None
+    assert again.calibration is None
+
+
+def test_reads_no_calibration_where_the_background_is_missing(model: Path) -> None:
+    describer = load_describer(model, n_threads=1)
+    write_calibration(model, replace(_fitted(), fingerprint=describer.fingerprint))
+    assert load_describer(model, n_threads=1).calibration is None
+    write_descriptors(model / "background.h5", _random_set(describer, 40, 1))
+    assert load_describer(model, n_threads=1).calibration is not None
 
 
 def test_refuses_the_calibration_of_another_model(tmp_path: Path) -> None:

@@ -93,8 +93,7 @@ def calibrate(
     held_own, held_best_other = own[~fits], others[~fits].max(axis=1)
     present = np.arange(len(held_own)) % 2 == 0
     if folder is not None:
-        write_descriptors(folder / "background.h5", _anonymous(background), half=True)
-        write_calibration(folder, calibration)
+        _store(folder, calibration, background)
     return CalibrationReport(
         calibration=calibration,
         reliability=_reliability(
@@ -245,5 +244,10 @@ def _readable(pictures: ImageSource) -> list[int]:
     return rows
 
 
-def _anonymous(background: DescriptorSet) -> DescriptorSet:
-    return replace(background, ids=[f"B{row:05d}" for row in range(len(background))])
+def _store(folder: Path, calibration: Calibration, background: DescriptorSet) -> None:
+    """Write both, nameless and under the model's name; no kill leaves two that do not belong."""
+    ids = [f"B{row:05d}" for row in range(len(background))]
+    own = replace(background, ids=ids, fingerprint=calibration.fingerprint)
+    (folder / "calibration.json").unlink(missing_ok=True)
+    write_descriptors(folder / "background.h5", own, half=True)
+    write_calibration(folder, calibration)

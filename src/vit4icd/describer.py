@@ -138,8 +138,8 @@ class OnnxDescriber:
 
     @cached_property
     def calibration(self) -> Calibration | None:
-        """What normalised scores of this model mean."""
-        calibration = read_calibration(self.folder)
+        """What normalised scores of this model mean; None without the background to make them."""
+        calibration = None if self.background is None else read_calibration(self.folder)
         if calibration is not None:
             self._require_own(self.folder / "calibration.json", calibration.fingerprint)
         return calibration
