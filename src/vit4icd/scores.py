@@ -25,6 +25,7 @@ _PUBLISHED: dict[Reduction, tuple[float, int, int]] = {  # factor, first rank, r
     "stretch": (2.5, 0, 5),
     "subtract": (0.35, 0, 10),
 }
+_ROWS = 1_024  # rows whose neighbours are gathered at a time
 _EXPANSION = 10, 3.0  # neighbours and exponent of the background's own query expansion (subtract)
 
 
@@ -40,13 +41,16 @@ class ScoreNormalisation:
     min       s - f b_m+n-1                                              ISC2021: f 1, n 10
     sscd      as avg                                                     SSCD: f 1, ranks 0-2
     copynce   as avg, the nearest image left out                         CopyNCE: f 1, ranks 1-4
-    vsc       as avg, with the queries' least varying dimension zeroed   VSC2022: f 1, rank 0
+    vsc       as avg, all without the dimension that varies least        VSC2022: f 1, rank 0
     stretch   -|f mean(b_m .. b_m+n-1) q - r|^2                          BoT: f 2.5, n 5
     subtract  x - f mean(nearest images), normalised, for q and r        lyakaap: f 0.35, n 10
     ========  =========================================================  ======================
 
+    The dimension is the one that varies least over the background; queries, references and
+    background are scaled to length 1 again without it.
+
     Raises:
-        ConfigError: ranks or neighbours out of range.
+        ConfigError: ranks or neighbours out of range, or a factor that is not finite.
     """
 
     reduction: Reduction = "avg"
@@ -60,6 +64,8 @@ class ScoreNormalisation:
                 f"neighbours must be at least 1 and the first rank 0, not {self.neighbours} and "
                 f"{self.first_rank}"
             )
+        if not np.isfinite(self.factor):
+            raise ConfigError(f"the factor must be a finite number, not {self.factor}")
 
     @classmethod
     def published(
@@ -94,8 +100,8 @@ def normalise(
 ) -> Normalised:
     """Prepare queries so that the scores of an exact search are normalised ones.
 
-    Every variant but "subtract" changes only the query's side, so references and any index of them
-    stay as they are.
+    Every variant but "subtract" and "vsc" changes only the query's side, so references and any
+    index of them stay as they are. No score depends on the other queries.
 
     Raises:
         DataError: the background is smaller than the neighbours asked for.
@@ -104,13 +110,12 @@ def normalise(
     _require_fitting(queries, background, config)
     if config.reduction == "subtract":
         return _subtracted(queries, background, config)
+    if config.reduction == "vsc":
+        return _without_least_varying(queries, background, config)
     level = _background_level(queries.vectors, background.vectors, config)
     if config.reduction == "stretch":
         return _stretched(queries, level)
-    vectors = _without_least_varying(queries.vectors) if config.reduction == "vsc" else None
-    return Normalised(
-        queries=queries if vectors is None else replace(queries, vectors=vectors), bias=-level
-    )
+    return Normalised(queries=queries, bias=-level)
 
 
 def _background_level(
@@ -133,10 +138,20 @@ def _stretched(queries: DescriptorSet, level: Float32[np.ndarray, " query"]) -> 
     return Normalised(queries=replace(queries, vectors=2.0 * longer), bias=bias)
 
 
-def _without_least_varying(vectors: Vectors) -> Vectors:
-    zeroed = vectors.copy()
-    zeroed[:, int(np.argmin(vectors.var(axis=0)))] = 0.0
-    return zeroed
+def _without_least_varying(
+    queries: DescriptorSet, background: DescriptorSet, config: ScoreNormalisation
+) -> Normalised:
+    """Zero the dimension, which to inner products and lengths is what leaving it out is."""
+    least = int(np.argmin(background.vectors.var(axis=0)))
+
+    def transform(vectors: Vectors) -> Vectors:
+        zeroed = np.array(vectors)
+        zeroed[:, least] = 0.0
+        return _unit(zeroed)
+
+    vectors = transform(queries.vectors)
+    level = _background_level(vectors, transform(background.vectors), config)
+    return Normalised(queries=replace(queries, vectors=vectors), bias=-level, transform=transform)
 
 
 def _subtracted(
@@ -146,7 +161,9 @@ def _subtracted(
 
     def transform(vectors: Vectors) -> Vectors:
         _, rows = top_k(vectors, expanded, config.first_rank + config.neighbours)
-        near = expanded[rows[:, config.first_rank :]].mean(axis=1)
+        near = _by_rows(
+            lambda part: expanded[rows[part, config.first_rank :]].mean(axis=1), vectors
+        )
         return _unit(vectors - np.float32(config.factor) * near)
 
     return Normalised(
@@ -161,7 +178,20 @@ def _expanded(background: Vectors) -> Vectors:
     n_neighbours, exponent = _EXPANSION
     similarity, rows = top_k(background, background, min(n_neighbours, len(background)))
     weights = np.maximum(similarity, 0.0) ** exponent
-    return _unit(np.einsum("ik,ikd->id", weights, background[rows]))
+    return _unit(
+        _by_rows(
+            lambda part: np.einsum("ik,ikd->id", weights[part], background[rows[part]]), background
+        )
+    )
+
+
+def _by_rows(mean_of: Callable[[slice], np.ndarray], like: Vectors) -> Vectors:
+    """Return an array as ``like``, made some rows at a time: each has ten neighbours gathered."""
+    made: Vectors = np.empty(like.shape, np.float32)
+    for start in range(0, len(made), _ROWS):
+        part = slice(start, start + _ROWS)
+        made[part] = mean_of(part)
+    return made
 
 
 def _unit(vectors: np.ndarray) -> Vectors:
