@@ -1,13 +1,15 @@
 """Copies as files: the official layout, whoever makes which file, whatever is broken."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from vit4icd.copies import prepare_copies, write_contact_sheet
 from vit4icd.datasets import open_classes, open_images
-from vit4icd.errors import ConfigError, DataError, ImageError
+from vit4icd.edits import robust_config
+from vit4icd.errors import ConfigError, DataError, ImageError, MismatchError
 from vit4icd.images import read_image, resize, to_gray
 
 
@@ -34,6 +36,41 @@ def test_makes_the_same_files_in_any_order(pictures: Path, tmp_path: Path) -> No
     assert again.n_reused == 40
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"seed": 5}, "seed 4 there, 5 here"),
+        ({"size": 48}, "size 32 there, 48 here"),
+        ({"gray": False}, "gray True there, False here"),
+        ({"config": robust_config()}, "other edits"),
+        ({"source": "others"}, "other pictures"),
+    ],
+)
+def test_mixes_no_copies_of_other_making(
+    pictures: Path, tmp_path: Path, change: dict[str, Any], told: str
+) -> None:
+    (tmp_path / "others").symlink_to(pictures)
+    out = tmp_path / "out"
+    settings = {"source": "pictures", "n_copies": 1, "size": 32, "seed": 4}
+
+    def prepare(settings: dict[str, Any]) -> None:
+        source = open_images([tmp_path / settings["source"]])
+        prepare_copies(out=out, **{**settings, "source": source})
+
+    prepare(settings)
+    before = sorted(path.name for path in out.iterdir())
+    with pytest.raises(MismatchError, match=rf"{told}.*another --out"):
+        prepare({**settings, "n_copies": 2, **change})
+    assert sorted(path.name for path in out.iterdir()) == before
+
+
+def test_adds_nothing_to_copies_of_which_nothing_is_known(pictures: Path, tmp_path: Path) -> None:
+    prepare_copies(open_images([pictures]), tmp_path / "out", n_copies=1, size=32)
+    (tmp_path / "out" / "copies.json").unlink()
+    with pytest.raises(MismatchError, match=r"no copies\.json .* another --out"):
+        prepare_copies(open_images([pictures]), tmp_path / "out", n_copies=2, size=32)
 
 
 def test_lists_pictures_that_cannot_be_read(pictures: Path, tmp_path: Path) -> None:

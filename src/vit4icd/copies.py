@@ -1,17 +1,23 @@
-"""Edited copies written as files, in the original's offline layout; training reads them back."""
+"""Edited copies written as files, in the original's offline layout; training reads them back.
 
+``copies.json`` beside them says what they were made of and how, so that no other run mixes its own
+among them; training passes it over.
+"""
+
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
 from vit4icd.datasets import ImageSource, open_images
 from vit4icd.edits import EditConfig, contact_sheet, edited_copy, official_config
-from vit4icd.errors import ConfigError, DataError, ImageError
+from vit4icd.errors import ConfigError, DataError, ImageError, MismatchError
 from vit4icd.images import read_image, resize, to_gray, write_image
-from vit4icd.storage import atomic_path
+from vit4icd.storage import atomic_path, read_json, write_json
 
 __all__ = ["CopiesSummary", "first_readable", "prepare_copies", "write_contact_sheet"]
 
@@ -19,6 +25,7 @@ Picture = UInt8[np.ndarray, "_ _ 3"]
 
 _SMALLEST = 16  # pixels: edits draw nothing into less
 _QUALITY = 100  # JPEG quality of the original's files
+_CLAIM = "copies.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,17 +54,18 @@ def prepare_copies(
     A class is a source picture, numbered in the order of the source. By default copies carry three
     distinct edits out of the original's 24, are gray and of JPEG quality 100, as ViT4ICD's training
     set. A file depends on (seed, class, j) alone, so that a stopped run goes on, and several may
-    share the work; files that exist are left alone.
+    share the work; files that exist are left alone. All must name the same pictures, in one order.
 
     Raises:
         ConfigError: fewer than 0 copies, or a size below 16.
+        MismatchError: ``out`` holds copies of other pictures, made otherwise, or one cannot tell.
     """
     if n_copies < 0:
         raise ConfigError(f"n_copies must be at least 0, not {n_copies}")
     if size < _SMALLEST:
         raise ConfigError(f"size must be at least {_SMALLEST} pixels, not {size}")
-    out.mkdir(parents=True, exist_ok=True)
     job = _Job(source=source, size=size, gray=gray, config=config or official_config(), seed=seed)
+    job.claim(out)
     n_written = n_reused = 0
     skipped: list[tuple[str, str]] = []
     for label in range(len(source)):
@@ -121,6 +129,29 @@ class _Job:
     config: EditConfig
     seed: int
 
+    def claim(self, out: Path) -> None:
+        """Say in the folder, before there is a file, what its files are; refuse another's."""
+        names = "\0".join(self.source.names).encode("utf-8", "surrogateescape")
+        claim = {
+            "n_pictures": len(self.source),
+            "pictures": hashlib.sha256(names).hexdigest(),
+            "size": self.size,
+            "gray": self.gray,
+            "seed": self.seed,
+            "edits": str(self.config),
+        }
+        out.mkdir(parents=True, exist_ok=True)
+        has_files = any(out.glob("*_*.jpg"))  # asked first: another run may begin just now
+        if (out / _CLAIM).exists():
+            _require_same(read_json(out / _CLAIM), claim, out)
+        elif has_files:
+            raise MismatchError(
+                f"{out} holds pictures, and no {_CLAIM} that says what they were made of; "
+                "write elsewhere with another --out"
+            )
+        else:
+            write_json(out / _CLAIM, claim)
+
     def write(self, label: int, paths: Mapping[int, Path]) -> None:
         """Write the plain picture (number 0) and edited copies of a class."""
         if not paths:
@@ -146,3 +177,18 @@ class _Job:
 
     def _donor(self, number: int) -> Picture:
         return first_readable(self.source, number)
+
+
+def _require_same(found: Any, claim: Mapping[str, Any], out: Path) -> None:
+    differing = {key: found.get(key) for key in claim if found.get(key) != claim[key]}
+    if differing:
+        told = ", ".join(
+            f"other {key}"
+            if isinstance(claim[key], str)
+            else f"{key} {was} there, {claim[key]} here"
+            for key, was in differing.items()
+        )
+        raise MismatchError(
+            f"{out} was begun otherwise ({told}); do as then, the pictures named alike and in the "
+            "same order, or write elsewhere with another --out"
+        )
