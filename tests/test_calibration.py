@@ -50,6 +50,14 @@ def test_probability_is_the_share_of_copies() -> None:
         assert told[chosen].mean() == pytest.approx(right[chosen].mean(), abs=0.12)
 
 
+def test_probability_is_the_share_of_copies_where_the_score_says_nothing() -> None:
+    calibration = _fitted()
+    silent = replace(calibration, log_ratios=(0.0,) * len(calibration.knots))
+    for n_references in (1, 2, 1_000):
+        told = silent.probability(0.3, n_references=n_references, copy_share=0.2)
+        assert told == pytest.approx(0.2 / n_references)
+
+
 def test_probability_never_falls_with_the_score_and_falls_with_the_collection() -> None:
     calibration, scores = _fitted(), np.linspace(-0.5, 1.2, 200)
     small = calibration.probability(scores, n_references=100)

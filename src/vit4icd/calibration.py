@@ -44,7 +44,8 @@ class Calibration:
 
     A query has one original at most; n references bring n chances of a false match. So with the
     likelihood ratio LR(s) = p(s | copy) / p(s | unrelated) and the share c of queries that are
-    copies, a pair's odds of being one are LR(s) c / n.
+    copies, a pair is one with probability c / n before its score is known, and its odds are
+    LR(s) (c / n) / (1 - c / n) after.
     """
 
     fingerprint: str
@@ -95,7 +96,8 @@ class Calibration:
     ) -> np.ndarray:
         """Return how likely a pair of this score, out of so many references, is a copy."""
         _require_setting(n_references, copy_share)
-        log_odds = np.interp(score, self.knots, self.log_ratios) + np.log(copy_share / n_references)
+        prior = copy_share / n_references
+        log_odds = np.interp(score, self.knots, self.log_ratios) + np.log(prior) - np.log1p(-prior)
         return np.asarray(1.0 / (1.0 + np.exp(-log_odds)))
 
     def threshold(
