@@ -1,5 +1,6 @@
 """What a score means: tails, ratios, thresholds, and the whole way from pictures to a folder."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -87,6 +88,36 @@ def test_refuses_what_says_nothing() -> None:
         _fitted().threshold(1.0, n_references=5)
 
 
+def test_tail_rests_on_ten_independent_pairs() -> None:
+    copies, unrelated = _known()
+    pooled = np.repeat(unrelated[:50_000], 8)  # eight copies each that score alike
+    calibration = fit_calibration(
+        copies, pooled, fingerprint="f", factor=1.0, neighbours=10, n_independent=50_000
+    )
+    deepest, score = calibration.false_levels[-1], calibration.false_scores[-1]
+    assert 10**deepest * 50_000 >= 10
+    assert (unrelated[:50_000] >= score).sum() >= 9
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("log_ratios", [float("nan")] * 121, "not finite"),
+        ("copy_scores", [], "copy_scores"),
+        ("copy_scores", [0.2, 0.1], "copy_scores"),
+        ("n_copies", 0, "no number of pairs"),
+        ("n_unrelated", "many", "no number of pairs"),
+        ("n_unrelated", 1.5, "no number of pairs"),
+    ],
+)
+def test_refuses_a_damaged_file(tmp_path: Path, field: str, value: object, told: str) -> None:
+    write_calibration(tmp_path, _fitted())
+    file = tmp_path / "calibration.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), field: value}))
+    with pytest.raises(FormatError, match=told):
+        read_calibration(tmp_path)
+
+
 def test_file_round_trip(tmp_path: Path) -> None:
     calibration = _fitted()
     assert read_calibration(tmp_path) is None
@@ -157,6 +188,32 @@ def test_names_the_model_of_a_background_that_named_none(model: Path, tmp_path: 
     stored = load_describer(model, n_threads=1).background
     assert stored is not None
     assert stored.fingerprint == describer.fingerprint
+
+
+def test_refuses_what_it_cannot_use_before_the_work(model: Path, tmp_path: Path) -> None:
+    describer = load_describer(model, n_threads=1)
+    pictures = open_images([_photographs(tmp_path / "pictures", 26)])
+    good = _random_set(describer, 40, 1)
+    foreign = replace(good, fingerprint="another")
+
+    def refused(error: type[Exception], said: str, **sets: DescriptorSet) -> None:
+        given = {"background": good, "unrelated": _random_set(describer, 400, 2), **sets}
+        done: list[int] = []
+        with pytest.raises(error, match=said):
+            calibrate(
+                describer,
+                pictures,
+                background=given["background"],
+                unrelated=given["unrelated"],
+                n_copies=4,
+                progress=lambda n, _: done.append(n),
+            )
+        assert not done
+
+    refused(MismatchError, "another", background=foreign)
+    refused(MismatchError, "another", unrelated=foreign)
+    refused(DataError, "has 9 images", background=good.only(range(9)))
+    refused(DataError, "10000 unrelated", unrelated=good)
 
 
 def test_leaves_no_calibration_beside_a_background_it_was_not_fitted_with(

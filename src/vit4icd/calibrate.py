@@ -11,7 +11,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from vit4icd.calibration import Calibration, fit_calibration, write_calibration
+from vit4icd.calibration import (
+    Calibration,
+    fit_calibration,
+    require_enough,
+    write_calibration,
+)
 from vit4icd.datasets import ImageSource
 from vit4icd.describer import OnnxDescriber
 from vit4icd.edits import EDITS, edited_copy, robust_config
@@ -63,22 +68,21 @@ def calibrate(
     latter search a collection that lacks their original. Pictures should be new to the model.
 
     Raises:
-        DataError: too few readable pictures.
+        DataError: too few readable pictures, of the background, or unrelated ones.
         MismatchError: background or unrelated descriptors of another model.
     """
     normalisation = ScoreNormalisation(factor=1.0, neighbours=10)
+    no_queries = _set_of(describer, np.empty((0, describer.dim), np.float32))
+    require_same_model(no_queries, unrelated, called="the unrelated pictures")
+    normalise(no_queries, background, config=normalisation)  # refused, if it is, before the work
+    n_fitted = (len(pictures) + 1) // 2 * n_copies  # at most
+    require_enough(n_fitted, n_fitted * len(unrelated))
     originals, copies, owners, n_skipped = _describe(
         describer, pictures, n_copies=n_copies, seed=seed, progress=progress
     )
     if len(originals) < 8:
         raise DataError(f"calibration needs more pictures; {len(originals)} could be read")
-    queries = DescriptorSet(
-        ids=[str(row) for row in range(len(copies))],
-        vectors=copies,
-        fingerprint=describer.fingerprint,
-    )
-    require_same_model(queries, unrelated, called="the unrelated pictures")
-    bias = normalise(queries, background, config=normalisation).bias
+    bias = normalise(_set_of(describer, copies), background, config=normalisation).bias
     own = (copies * originals[owners]).sum(axis=1) + bias
     others = copies @ np.asarray(unrelated.vectors).T + bias[:, None]
     fits = owners % 2 == 0
@@ -89,6 +93,7 @@ def calibrate(
         factor=normalisation.factor,
         neighbours=normalisation.neighbours,
         source=source,
+        n_independent=int(fits.sum()) // n_copies * len(unrelated),
     )
     held_own, held_best_other = own[~fits], others[~fits].max(axis=1)
     present = np.arange(len(held_own)) % 2 == 0
@@ -231,6 +236,11 @@ def _describe(
     owners = np.repeat(np.arange(len(originals)), n_copies)
     n_skipped = len(pictures) - len(readable)
     return np.concatenate(originals), np.concatenate(copies), owners, n_skipped
+
+
+def _set_of(describer: OnnxDescriber, vectors: Vectors) -> DescriptorSet:
+    ids = [str(row) for row in range(len(vectors))]
+    return DescriptorSet(ids=ids, vectors=vectors, fingerprint=describer.fingerprint)
 
 
 def _readable(pictures: ImageSource) -> list[int]:

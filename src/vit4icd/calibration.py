@@ -18,6 +18,7 @@ __all__ = [
     "Calibration",
     "fit_calibration",
     "read_calibration",
+    "require_enough",
     "write_calibration",
 ]
 
@@ -32,7 +33,7 @@ _MIN_POSITIVES, _MIN_NEGATIVES = 50, 10_000
 _WIDTH = 0.03  # of the kernel that smooths the copies' scores
 _STEP = 0.005  # of the differences along the tail of unrelated scores
 _LEVELS_A_DECADE = 8
-_BEYOND = 10  # negative pairs that the most extreme level must rest on
+_BEYOND = 10  # independent pairs that the most extreme level must rest on
 _KNOTS = 121
 
 Scores = Float[np.ndarray, "*pair"]
@@ -71,8 +72,8 @@ class Calibration:
     def false_rate(self, score: Scores | float) -> Float[np.ndarray, "*pair"]:
         """Return the share of unrelated pairs that reach a score.
 
-        Below one in ``n_unrelated / 10`` pairs this is extrapolated: an exponential tail with the
-        slope of the last decade seen.
+        Below the last of ``false_levels`` this is extrapolated: an exponential tail with the slope
+        of the last decade seen.
         """
         scores, levels = np.array(self.false_scores), np.array(self.false_levels)
         last = levels <= levels[-1] + 1.0
@@ -131,22 +132,22 @@ def fit_calibration(
     factor: float,
     neighbours: int,
     source: str = "",
+    n_independent: int | None = None,
 ) -> Calibration:
     """Fit from scores of copies against their originals, and of unrelated pairs.
 
-    Unrelated scores are kept as tail quantiles down to one pair in ``n / 10``, copies' as 201
-    quantiles. The ratio is that of a Gaussian kernel density and of the tail's slope, made monotone
-    by a running maximum.
+    Unrelated scores are kept as tail quantiles down to one pair in ``n_independent / 10``, where
+    the copies of one picture, which score alike, count as one; copies' as 201 quantiles. The ratio
+    is that of a Gaussian kernel density and of the tail's slope, made monotone by a running
+    maximum.
 
     Raises:
         DataError: too few scores to say anything.
     """
-    if len(copies) < _MIN_POSITIVES or len(unrelated) < _MIN_NEGATIVES:
-        raise DataError(
-            f"calibration needs at least {_MIN_POSITIVES} copies and {_MIN_NEGATIVES} unrelated "
-            f"pairs, not {len(copies)} and {len(unrelated)}"
-        )
-    deepest = np.log10(len(unrelated) / _BEYOND)
+    require_enough(len(copies), len(unrelated))
+    deepest = np.log10((n_independent or len(unrelated)) / _BEYOND)
+    if deepest < 1:
+        raise DataError(f"only {n_independent} unrelated pairs are independent: give more pictures")
     levels = -np.arange(1, int(deepest * _LEVELS_A_DECADE) + 1) / _LEVELS_A_DECADE
     false_scores = np.maximum.accumulate(np.quantile(unrelated, 1.0 - 10.0**levels))
     false_scores += np.arange(len(levels)) * 1e-9  # strictly ascending, whatever ties there are
@@ -168,6 +169,19 @@ def fit_calibration(
         np.log(_density(copies, knots)) - np.log(_tail_density(draft, knots))
     )
     return replace(draft, log_ratios=tuple(ratios.tolist()))
+
+
+def require_enough(n_copies: int, n_unrelated: int) -> None:
+    """Refuse too few scores to fit anything to.
+
+    Raises:
+        DataError: too few.
+    """
+    if n_copies < _MIN_POSITIVES or n_unrelated < _MIN_NEGATIVES:
+        raise DataError(
+            f"calibration needs at least {_MIN_POSITIVES} copies and {_MIN_NEGATIVES} unrelated "
+            f"pairs, not {n_copies} and {n_unrelated}"
+        )
 
 
 def write_calibration(folder: Path, calibration: Calibration) -> None:
@@ -213,7 +227,21 @@ def _from_fields(fields: Mapping[str, Any], path: Path) -> Calibration:
     ):
         if len(xs) != len(ys) or len(xs) < 2 or not _ascends(xs):
             raise FormatError(f"{path} is not a calibration: its columns do not fit together")
+    _require_sound(calibration, path)
     return calibration
+
+
+def _require_sound(calibration: Calibration, path: Path) -> None:
+    """Refuse what is no distribution: numbers that are none, or in no order."""
+    quantiles = calibration.copy_scores
+    columns = (quantiles, calibration.false_levels, calibration.knots, calibration.log_ratios)
+    if not all(np.isfinite(column).all() for column in (*columns, calibration.false_scores)):
+        raise FormatError(f"{path} is not a calibration: some of its numbers are not finite")
+    if not quantiles or (np.diff(quantiles) < 0).any():
+        raise FormatError(f"{path} is not a calibration: its copy_scores do not ascend")
+    for n_pairs in (calibration.n_copies, calibration.n_unrelated):
+        if not isinstance(n_pairs, int) or n_pairs < 1:
+            raise FormatError(f"{path} is not a calibration: {n_pairs!r} is no number of pairs")
 
 
 def _ascends(values: Sequence[float]) -> bool:
