@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vit4icd.errors import DataError
-from vit4icd.groups import Strictness, group_pairs
+from vit4icd.groups import Strictness, _Forest, group_pairs
 from vit4icd.types import Pairs
 
 IDS = [f"i{row}" for row in range(9)]
@@ -130,6 +131,22 @@ def test_refuses_pairs_that_make_no_sense() -> None:
         group_pairs(IDS, _pairs({(2, 2): 0.5}))
     with pytest.raises(DataError, match="repeats"):
         group_pairs(["i0", "i0"], _pairs({}))
+
+
+def test_moves_the_smaller_of_two_groups() -> None:
+    class Counted(list[int]):
+        n_moves = 0
+
+        def __setitem__(self, *item: Any) -> None:
+            self.n_moves += 1
+            super().__setitem__(*item)
+
+    forest = _Forest(100, SHARES["component"])
+    forest.root = roots = Counted(forest.root)
+    for row in reversed(range(99)):  # each joins the group of all after it
+        forest.link(row, row + 1)
+    assert len(set(roots)) == 1
+    assert roots.n_moves == 99
 
 
 def test_groups_a_hundred_thousand_pairs_in_seconds() -> None:

@@ -78,8 +78,8 @@ class _Forest:
         self.n_links.setdefault(right, {})[left] = n_links
 
     def _join(self, kept: int, gone: int) -> None:
-        """Join two groups under the one with more links, so that few have to be moved."""
-        if len(self.n_links.get(gone, {})) > len(self.n_links.get(kept, {})):
+        """Join two groups under the larger one, so that few members and links are moved."""
+        if self._size(gone) > self._size(kept):
             kept, gone = gone, kept
         for row in self.members[gone]:
             self.root[row] = kept
@@ -91,6 +91,9 @@ class _Forest:
                 continue
             self.n_links[other].pop(gone)
             links[other] = self.n_links[other][kept] = links.get(other, 0) + n_links
+
+    def _size(self, group: int) -> int:
+        return len(self.members[group]) + len(self.n_links.get(group, {}))
 
 
 def _ranked(ids: Sequence[str], pairs: Pairs) -> Int64[np.ndarray, "pair 2"]:
