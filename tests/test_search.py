@@ -98,7 +98,7 @@ def test_gives_all_pairs_when_more_are_asked_for(rng: np.random.Generator) -> No
     np.testing.assert_allclose(found.scores, expected, atol=1e-12)
 
 
-@pytest.mark.parametrize("threshold", [-2.0, 0.0, 0.3])
+@pytest.mark.parametrize("threshold", [-np.inf, -2.0, 0.0, 0.3, np.inf])
 @pytest.mark.parametrize("per_query", [None, 3])
 def test_gives_only_what_reaches_a_threshold(
     rng: np.random.Generator, threshold: float, per_query: int | None
@@ -109,6 +109,13 @@ def test_gives_only_what_reaches_a_threshold(
     found = best_pairs(queries, references, max_pairs=40, per_query=per_query, threshold=threshold)
     assert _rows(found) == [_rows(every)[row] for row in expected]
     np.testing.assert_array_equal(found.scores, every.scores[expected])
+
+
+@pytest.mark.parametrize("per_query", [None, 3])
+def test_refuses_a_threshold_that_is_no_number(per_query: int | None) -> None:
+    vectors = _set("a", np.eye(4))
+    with pytest.raises(ConfigError, match="not nan"):
+        best_pairs(vectors, vectors, per_query=per_query, threshold=float("nan"))
 
 
 def test_breaks_ties_by_query_then_reference() -> None:

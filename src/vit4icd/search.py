@@ -43,7 +43,7 @@ def best_pairs(
 ) -> Pairs:
     """Return the ``max_pairs`` best pairs of all, or the ``per_query`` best of each query.
 
-    With a ``threshold``, only those that score at least that much.
+    With a ``threshold``, only those that score at least that much: none with infinity.
 
     A score is the inner product plus the query's ``bias``. The result is exact: candidates found by
     faiss in single precision, with a margin for rounding, are scored again in double precision;
@@ -59,13 +59,15 @@ def best_pairs(
     ``progress`` is told how many reference rows are done, and of how many.
 
     Raises:
-        ConfigError: ``max_pairs`` or ``per_query`` below 1.
+        ConfigError: ``max_pairs`` or ``per_query`` below 1, or a threshold that is no number.
         MismatchError: dimensions, fingerprints or lengths differ, or reference ids collide.
     """
     sets = [references] if isinstance(references, DescriptorSet) else list(references)
     _require_fitting(queries, sets, bias)
     if max_pairs < 1 or (per_query is not None and per_query < 1):
         raise ConfigError(f"at least 1 pair must be asked for, not {per_query or max_pairs}")
+    if threshold is not None and np.isnan(threshold):
+        raise ConfigError("the threshold must be a number, not nan")
     search = _Search(
         queries=np.ascontiguousarray(queries.vectors),
         bias=np.zeros(len(queries), np.float32) if bias is None else bias,
@@ -255,7 +257,7 @@ class _Search:
         """Return a block's pairs that score at least the threshold."""
         queries = self.queries[first : first + _QUERY_ROWS]
         bias = self.bias[first : first + _QUERY_ROWS]
-        if not np.isfinite(threshold):
+        if threshold == -np.inf:
             rows = np.indices((len(queries), len(block))).reshape(2, -1)
             return self._scored(rows[0] + first, rows[1], block, start)
         if index.d > queries.shape[1]:
