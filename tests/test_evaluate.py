@@ -23,11 +23,20 @@ def test_names_the_protocol_beside_the_figures(report: Report) -> None:
 
 
 def test_recognises_the_published_truth(rng: np.random.Generator) -> None:
-    names = [f"Q{row}" for row in range(5_008)]
-    pairs = Pairs(queries=names, references=names, scores=np.ones(5_008))
-    truth = Truth(queries=names, references=names)
-    result = evaluate(pairs, truth, bootstrap_rng=rng, n_resamples=0)
-    assert "as ViT4ICD published it" in result.protocol
+    queries = [f"Q{row:05d}" for row in range(25_001, 30_009)]
+    references = [f"R{row:06d}" for row in range(5_008)]
+
+    def protocol(queries: list[str], references: list[str]) -> str:
+        truth = Truth(queries=queries, references=references)
+        pairs = Pairs(queries=queries[:9], references=references[:9], scores=np.ones(9))
+        return evaluate(pairs, truth, bootstrap_rng=rng, n_resamples=0).protocol
+
+    assert "as ViT4ICD published it" in protocol(queries, references)
+    for own in (
+        protocol([*queries[1:], "Q1"], references),
+        protocol(queries, [*references[1:], "mine.jpg"]),
+    ):
+        assert "5,008 true pairs;" in own
 
 
 def test_keeps_queries_after_an_id_in_string_order() -> None:

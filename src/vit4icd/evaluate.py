@@ -1,5 +1,6 @@
 """Pairs against the truth: the measures with their protocol, printed, as JSON and as a page."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -273,8 +274,15 @@ def _protocol(pairs: Pairs, truth: Truth, queries_after: str | None) -> str:
     most = max(Counter(pairs.queries).values(), default=0)
     kept = f"{len(pairs):,} pairs, at most {most} of one query"
     which = "all queries" if queries_after is None else f"queries after {queries_after}"
-    known = _KNOWN_TRUTHS.get(len(truth), f"{len(truth):,} true pairs")
+    known = (_KNOWN_TRUTHS if _is_disc(truth) else {}).get(len(truth), f"{len(truth):,} true pairs")
     return f"{kept}; {which}; {known}; ties count against the system"
+
+
+def _is_disc(truth: Truth) -> bool:
+    """Return whether all ids are such as DISC21 gives: Q00003, R326040."""
+    return all(re.fullmatch(r"Q\d{5}", name) for name in truth.queries) and all(
+        re.fullmatch(r"R\d{6}", name) for name in truth.references
+    )
 
 
 def _worst_false_positives(pairs: Pairs, curve: Curve, n_worst: int) -> tuple[Worst, ...]:

@@ -139,7 +139,7 @@ def bootstrap_intervals(
     """Return intervals of micro average precision, recall at P90 and recall at ranks 1 and 10.
 
     Whole queries are drawn with replacement, those of the truth and those that only distract alike;
-    a query drawn w times counts its pairs w times. Between equal scores wrong pairs still count
+    each pair of a query drawn w times counts w times. Between equal scores wrong pairs still count
     first. Cost: one pass over the ranking per resample.
     """
     names = dict.fromkeys((*truth.queries, *pairs.queries))
