@@ -181,6 +181,16 @@ def test_refuses_a_journal_begun_with_other_options(tmp_path: Path) -> None:
         _writer(tmp_path / "x.h5", fingerprint="n")
 
 
+def test_takes_over_no_rows_of_a_journal_that_does_not_say_whose_they_are(tmp_path: Path) -> None:
+    with _writer(tmp_path / "x.h5") as writer:
+        writer.append(["a"], np.ones((1, 2), np.float32))
+    (tmp_path / "x.h5.partial" / "config.json").unlink()
+    with _writer(tmp_path / "x.h5", fingerprint="n") as writer:
+        assert writer.names == []
+        writer.append(["b"], np.zeros((1, 2), np.float32))
+        np.testing.assert_array_equal(writer.finish().vectors, [[0, 0]])
+
+
 def test_writes_scores_with_six_decimals_or_in_full(tmp_path: Path) -> None:
     pairs = Pairs(queries=["a,b"], references=["=x"], scores=np.array([1 / 3]))
     write_pairs(tmp_path / "p.csv", pairs)

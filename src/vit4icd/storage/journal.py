@@ -103,6 +103,8 @@ class DescriptorWriter:
                     "use those, or remove the folder to begin anew"
                 )
             return
+        for rows in ("names", "vectors"):  # of nobody knows what
+            (self.folder / rows).unlink(missing_ok=True)
         write_json(self.folder / "config.json", claim)
 
     def _recover(self) -> list[str]:
