@@ -19,6 +19,19 @@ def test_refuses_descriptors_that_repeat_or_are_not_finite() -> None:
         DescriptorSet(ids=["a", "b"], vectors=vectors)
 
 
+@pytest.mark.parametrize(
+    ("vectors", "said"),
+    [
+        (np.zeros((2, 3)), r"not float64 \[2, 3\]"),
+        (np.zeros((2, 3), np.float16), r"not float16 \[2, 3\]"),
+        (np.zeros(2, np.float32), r"not float32 \[2\]"),
+    ],
+)
+def test_refuses_descriptors_of_another_type_or_shape(vectors: np.ndarray, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        DescriptorSet(ids=["a", "b"], vectors=vectors)
+
+
 def test_refuses_pairs_that_repeat_or_are_not_finite() -> None:
     with pytest.raises(DataError, match="duplicates"):
         Pairs(queries=["a", "a"], references=["x", "x"], scores=np.array([1.0, 2.0]))

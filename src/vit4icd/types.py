@@ -22,7 +22,7 @@ class DescriptorSet:
     original tools, which do not say.
 
     Raises:
-        DataError: ids that repeat, or values that are not finite.
+        DataError: vectors of another type or shape, ids that repeat, or values that are not finite.
         MismatchError: ids and vectors of different lengths.
     """
 
@@ -31,6 +31,11 @@ class DescriptorSet:
     fingerprint: str | None = None
 
     def __post_init__(self) -> None:
+        if self.vectors.ndim != 2 or self.vectors.dtype != np.float32:
+            raise DataError(
+                f"descriptors are float32 [image, dim], not {self.vectors.dtype} "
+                f"{list(self.vectors.shape)}; give vectors.astype(np.float32)"
+            )
         if len(self.ids) != len(self.vectors):
             raise MismatchError(f"{len(self.ids)} ids for {len(self.vectors)} vectors")
         _require_unique("image ids", self.ids)
