@@ -1,6 +1,7 @@
 """The command line: what it prints, where, and how it ends."""
 
 import importlib.util
+import io
 import json
 import os
 import shutil
@@ -122,6 +123,12 @@ def test_refuses_places_that_it_could_not_write_to_before_the_work(
         ("evaluate --pairs gone --truth gone --seed -1", "--seed must be at least 0, not -1", 2),
         ("evaluate --pairs gone --truth gone --query-images away", "no file or folder away", 1),
         ("prepare-copies gone --out copies --seed -1", "--seed must be at least 0, not -1", 2),
+        ("describe gone --out x.h5 --share ²/3", "--share is i/n, such as 0/4, not '²/3'", 2),
+        (
+            "match --queries gone --references gone --background gone --factor nan --out x.csv",
+            "the factor must be a finite number, not nan",
+            2,
+        ),
         ("serve gone --port 99999", "--port lies between 0 and 65535, not 99999", 2),
     ],
 )
@@ -131,6 +138,41 @@ def test_says_what_cannot_be_before_the_work(
     assert _run(*words.split()) == code
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
+
+
+def test_fails_when_no_picture_could_be_described(model: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no picture")
+    words = ("describe", broken, "--out", tmp_path / "x.h5", "--model", model)
+    assert _run(*words) == 1
+    assert _run(*words, "--strict") == 3
+
+
+@pytest.mark.parametrize(
+    ("encoding", "name"), [("ascii", "é.jpg"), ("cp1252", "😀.jpg"), ("utf-8", "é.jpg")]
+)
+def test_prints_utf8_to_programs(
+    encoding: str, name: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (make_pictures(tmp_path / "one", 1)[0]).rename(tmp_path / name)
+    printed = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding))
+    words = ("index", "add", tmp_path / "mine", tmp_path / name, "--id-from", "name", "--jsonl")
+    assert _run(*words, "--model", model) == 0
+    assert json.loads(printed.getvalue().decode("utf-8")) == {"id": name}
+
+
+def test_escapes_what_a_terminal_cannot_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.TextIOWrapper):
+        def isatty(self) -> bool:
+            return True
+
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", Terminal(shown, "ascii"))
+    assert _run("--version") == 0
+    sys.stdout.write("é.jpg " + os.fsdecode(b"\xe9.jpg"))
+    sys.stdout.flush()
+    assert shown.getvalue().splitlines()[-1] == rb"\xe9.jpg \udce9.jpg"
 
 
 @pytest.mark.parametrize("option", ["--max-pixels", "--threads"])

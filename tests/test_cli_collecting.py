@@ -210,6 +210,18 @@ def test_lists_what_it_left_out(
     assert not (tmp_path / "new.skipped.jsonl").exists()
 
 
+def test_lists_what_it_left_out_beside_the_collection_from_within(
+    model: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (pictures / "004.jpg").write_bytes(b"")
+    words = (pictures / "003.jpg", pictures / "004.jpg", "--model", model)
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path / "mine")
+    assert _run("index", "add", ".", *words) == 0
+    assert (tmp_path / "mine.skipped.jsonl").exists()
+    assert not list((tmp_path / "mine").glob("*.jsonl"))
+
+
 def test_fails_where_every_picture_was_left_out(
     model: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

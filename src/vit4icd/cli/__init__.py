@@ -5,6 +5,7 @@ failed, 2 wrong usage, 3 finished but some inputs were skipped (with --strict), 
 (with --fail-on-match), 130 stopped.
 """
 
+import io
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -72,6 +73,7 @@ VERBS: dict[str, Callable[..., int]] = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
+    _let_any_name_out()
     words = _joined(list(sys.argv[1:] if arguments is None else arguments))
     if words[:1] == ["--version"]:
         print(f"vit4icd {vit4icd.__version__}")
@@ -101,6 +103,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         talk.print(f"vit4icd: {_told(error)}", style="red", markup=False, soft_wrap=True)
         code = _FAILED
     sys.exit(code)
+
+
+def _let_any_name_out() -> None:
+    """Print UTF-8 to programs, stray bytes as they are; escape what a terminal cannot show."""
+    if not isinstance(sys.stdout, io.TextIOWrapper):
+        return
+    if sys.stdout.isatty():
+        sys.stdout.reconfigure(errors="backslashreplace")
+    else:
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
 
 
 def _told(error: OSError) -> str:

@@ -130,7 +130,9 @@ def _list_skipped(
 
     is_named = skipped is not None
     if skipped is None and "://" not in collection:
-        skipped = Path(f"{collection.rstrip('/')}.skipped.jsonl")
+        place = Path(collection)
+        place = place.resolve() if place.name in ("", "..") else place  # such as . and ../
+        skipped = place.parent / f"{place.name}.skipped.jsonl"
     if skipped is not None:
         write_skipped(skipped, summary.skipped, keep_empty=is_named)
     for first in summary.skipped[:1]:

@@ -57,7 +57,7 @@ def describe(
         threads: Processors to use; all this process may use by default.
         share: i/n describes every n-th picture from the i-th on, for several machines.
         max_pixels: Refuse pictures of more pixels, before decoding them.
-        strict: End with exit code 3 when a picture was skipped.
+        strict: End with exit code 3 when a picture was skipped; when all were, it is 1 without.
         quiet: No progress and no summary.
     """
     require_no_folder(out)
@@ -84,7 +84,9 @@ def describe(
     )
     if summary.n_skipped:
         say(quiet, f"{summary.n_skipped} skipped, see {extract.skipped_path(out)}")
-    return 3 if strict and summary.n_skipped else 0
+    if strict and summary.n_skipped:
+        return 3
+    return 1 if summary.n_skipped and not summary.n_described + summary.n_reused else 0
 
 
 def match(
@@ -123,17 +125,17 @@ def match(
     _require_csv(out)
     require_counts(max_pairs=max_pairs, per_query=per_query, neighbours=neighbours)
     options = settled(threads=threads)
+    if not background and (factor is not None or neighbours is not None or reduction != "avg"):
+        raise ConfigError("score normalisation needs --background; leave its options out otherwise")
     from vit4icd.scores import Normalised, ScoreNormalisation, normalise
     from vit4icd.search import best_pairs
     from vit4icd.storage import map_descriptors, read_descriptors, write_pairs
 
+    config = ScoreNormalisation.published(reduction, factor=factor, neighbours=neighbours)
     query_set, sets = read_descriptors(queries, ids=ids), map_descriptors(references, ids=ids)
     prepared = Normalised.unchanged(query_set)
     if background:
-        config = ScoreNormalisation.published(reduction, factor=factor, neighbours=neighbours)
         prepared = normalise(query_set, read_descriptors(*background, ids=ids), config=config)
-    elif factor is not None or neighbours is not None or reduction != "avg":
-        raise ConfigError("score normalisation needs --background; leave its options out otherwise")
     with bar("comparing", quiet) as advance:
         pairs = best_pairs(
             prepared.queries,
@@ -313,6 +315,6 @@ def _require_csv(out: Path) -> None:
 
 def _share(text: str) -> tuple[int, int]:
     index, slash, n_shares = text.partition("/")
-    if not (slash and index.isdigit() and n_shares.isdigit()):
+    if not (slash and index.isdecimal() and n_shares.isdecimal()):
         raise ConfigError(f"--share is i/n, such as 0/4, not {text!r}")
     return int(index), int(n_shares)
