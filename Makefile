@@ -76,6 +76,6 @@ $(VENV)/.base: pyproject.toml constraints.txt | $(BIN)/python
 # Plain pip would take a CUDA build of several GB on Linux: ask for the CPU build by its name, first
 # where pip already looks, then at the PyTorch project's own index.
 $(VENV)/.all: pyproject.toml constraints.txt | $(BIN)/python
-	$(if $(TORCH),$(PIP) '$(TORCH)',$(PIP) 'torch==2.13.0+cpu' 2>/dev/null || $(PIP) --index-url https://download.pytorch.org/whl/cpu torch==2.13.0)
+	$(if $(TORCH),$(PIP) '$(TORCH)',$(PIP) 'torch==2.13.0+cpu' 2>/dev/null || $(PIP) --extra-index-url https://download.pytorch.org/whl/cpu torch==2.13.0)
 	$(PIP) --editable '.[train,service,test]'
 	touch $@ $(VENV)/.base

@@ -3,10 +3,13 @@
 import csv
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import make_model
 from vit4icd.demo import run_demo
 from vit4icd.demo.run import _FOLDER
 from vit4icd.describer import load_describer
+from vit4icd.errors import ConfigError
 from vit4icd.storage import official_id
 
 
@@ -27,6 +30,15 @@ def test_packs_a_truth_for_every_query() -> None:
 
 def test_weighs_little() -> None:
     assert sum(path.stat().st_size for path in _FOLDER.rglob("*.jpg")) < 4 * 2**20
+
+
+def test_takes_away_no_collection_but_an_earlier_demos(tmp_path: Path) -> None:
+    precious = tmp_path / "collection" / "holiday.txt"
+    precious.parent.mkdir()
+    precious.write_text("mine")
+    with pytest.raises(ConfigError, match="choose another --out"):
+        run_demo(tmp_path, load_describer(n_threads=1))
+    assert precious.read_text() == "mine"
 
 
 def test_finds_what_is_there(tmp_path: Path) -> None:

@@ -3,16 +3,22 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from tests.conftest import make_model
 from vit4icd import doctor
+from vit4icd import installation as room
 from vit4icd.describer import DEFAULT_MODEL
-from vit4icd.doctor import Check, examine
+from vit4icd.doctor import examine
+from vit4icd.installation import Check, installation
+from vit4icd.storage import file_sha256
 
 
 def _by_name(checks: list[Check]) -> dict[str, Check]:
@@ -30,12 +36,12 @@ def test_finds_a_sound_installation_sound(tmp_path: Path) -> None:
 
 
 def test_knows_every_library_of_the_base_installation() -> None:
-    names = {check.name for check in doctor._libraries()}
+    names = {check.name for check in installation()} - {"vit4icd"}
     needs = [need for need in metadata.requires("vit4icd") or [] if "extra ==" not in need]
     assert len(names) == len(needs) > 8
 
 
-@pytest.mark.parametrize("damage", ["weights", "card", "edited", "gone"])
+@pytest.mark.parametrize("damage", ["weights", "card", "edited", "gone", "engine", "files"])
 def test_names_a_broken_model(damage: str, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(DEFAULT_MODEL, folder)
@@ -47,6 +53,12 @@ def test_names_a_broken_model(damage: str, tmp_path: Path) -> None:
     elif damage == "edited":
         card["preprocessing"]["image_size"] = 224
         (folder / "model.json").write_text(json.dumps(card))
+    elif damage == "engine":  # what ONNX Runtime cannot load, and model.json describes
+        (folder / "model.onnx").write_bytes(b"no protobuf")
+        card["files"]["model.onnx"] = file_sha256(folder / "model.onnx")
+        (folder / "model.json").write_text(json.dumps(card))
+    elif damage == "files":
+        (folder / "model.json").write_text(json.dumps({**card, "files": []}))
     else:
         shutil.rmtree(folder)
     check = _by_name(examine(folder, n_threads=1, folder=tmp_path))["model"]
@@ -86,10 +98,42 @@ def test_reports_what_a_check_raises(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_names_a_library_that_is_missing_or_old() -> None:
-    assert doctor._library("no-such-library", "1").state == "wrong"
-    old = doctor._library("numpy", "999.1")
+    assert room._library("no-such-library", "1").state == "wrong"
+    old = room._library("numpy", "999.1")
     assert (old.state, old.advice) == ("wrong", "pip install 'numpy>=999.1'")
-    assert doctor._numbers("2.13.0+cpu") == (2, 13, 0)
+    assert room._numbers("2.13.0+cpu") == (2, 13, 0)
+
+
+def test_takes_another_build_of_a_library_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    version = metadata.version
+
+    def of_the_other_build(name: str) -> str:
+        if name == "onnxruntime":
+            raise metadata.PackageNotFoundError(name)
+        return version("onnxruntime" if name == "onnxruntime-gpu" else name)
+
+    monkeypatch.setattr(metadata, "version", of_the_other_build)
+    assert room._library("onnxruntime", "1.0").state == "good"
+
+
+def test_tells_of_a_library_that_is_there_and_broken(tmp_path: Path) -> None:
+    (tmp_path / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open')")
+    words = [sys.executable, "-m", "vit4icd", "doctor", "--json"]
+    paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"PYTHONPATH": paths}
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 1
+    wrong = [check for check in json.loads(done.stdout) if check["state"] == "wrong"]
+    assert [check["name"] for check in wrong] == ["opencv-python-headless"]
+    assert "libGL" in wrong[0]["found"]
+    assert wrong[0]["advice"] == "pip install --force-reinstall opencv-python-headless"
+
+
+def test_gives_no_second_advice_where_cuda_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", list)
+    check = _by_name(examine(device="cuda", n_threads=1))["model"]
+    assert "pip install onnxruntime-gpu" in check.found
+    assert check.advice == ""
 
 
 def test_warns_of_more_threads_than_processors(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,9 +49,10 @@ def test_reads_the_size_whatever_the_notes_are(kind: str) -> None:
     assert (header.height, header.width) == image.shape[:2] == (40, 60)
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_gives_the_size_as_the_picture_is_read(orientation: int) -> None:
-    data = _encoded("JPEG", _notes(orientation=orientation))
+def test_gives_the_size_as_the_picture_is_read(orientation: int, kind: str) -> None:
+    data = _encoded(kind, _notes(orientation=orientation))
     header, image = read_header(data), read_image(data)
     assert (header.height, header.width) == image.shape[:2]
 

@@ -115,6 +115,49 @@ def test_takes_float_pictures_by_the_range_they_use(top: float, expected: int) -
     assert (read_image(_bytes(image, "TIFF")) == expected).all()
 
 
+def test_lets_float_pictures_pass_their_white_a_little() -> None:
+    """As they do once they were resized; and no sample that is none decides."""
+    pixels = np.full((8, 8), 0.5, np.float32)
+    pixels[0, :3] = -0.1, 1.08, np.inf
+    found = read_image(_bytes(Image.fromarray(pixels), "TIFF"))
+    assert (found[1:] == 128).all()
+    assert found[0, :3, 0].tolist() == [0, 255, 0]
+
+
+def test_reads_what_tiff_says_of_its_numbers() -> None:
+    ramp = np.linspace(0, 65_535, 64).astype(np.uint16).reshape(8, 8)
+    dark_is_high = _bytes(Image.fromarray(65_535 - ramp), "TIFF", tiffinfo={262: 0})
+    right = read_image(_bytes(Image.fromarray(ramp), "TIFF")).astype(int)
+    assert np.abs(read_image(dark_is_high) - right).max() <= 1
+    wide = (ramp.astype(np.uint32) << 16).view(np.int32)
+    signed = _bytes(Image.fromarray(wide), "TIFF")
+    tag = struct.pack("<HHI", 339, 3, 1)
+    assert tag + b"\x02" in signed
+    unsigned = signed.replace(tag + b"\x02", tag + b"\x01")
+    assert np.abs(read_image(unsigned) - right).max() <= 1
+
+
+def test_lays_gray_that_is_seen_through_on_white(picture: np.ndarray) -> None:
+    deep = np.array([[1_000, 40_000], [40_000, 1_000]], np.uint16)
+    seen = read_image(_bytes(Image.fromarray(deep), "PNG", transparency=1_000))
+    assert seen[:, :, 0].tolist() == [[255, 156], [156, 255]]
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic", "HEIC"),
+        (b"\xff\x0a\x00\x00", "JPEG XL"),
+        (b"\x00\x00\x00\x0cjP  \r\n", "JPEG 2000"),
+        (b"P3\n1 1\n255\n9 9 9\n", "PPM as text"),
+    ],
+)
+def test_says_which_kinds_of_pictures_it_does_not_read(data: bytes, kind: str) -> None:
+    with pytest.raises(ImageError, match=f"^{kind}, which is not read; convert it") as refused:
+        read_image(data)
+    assert refused.value.reason == "unsupported_format"
+
+
 def test_reads_cmyk_as_stored_inverted_with_and_without_the_adobe_marker(
     picture: np.ndarray,
 ) -> None:

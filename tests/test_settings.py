@@ -1,5 +1,6 @@
 """Settings: which of several wins, where it comes from, and what is refused."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -98,3 +99,22 @@ def test_a_flag_beats_the_environment_with_the_default_too(
     assert (settled().device, settled().threshold) == ("cuda", "0.9")
     asked = settled(device="auto", threshold="auto")
     assert (asked.device, asked.threshold) == ("auto", "auto")
+
+
+def test_passes_over_a_home_that_cannot_be_entered(
+    environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: Path, *_: object, **__: object) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_text", refused)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert _one("threads", environment, tmp_path) == Setting("threads", None, "default")
+    monkeypatch.setattr(os, "access", lambda *_: True)
+    with pytest.raises(ConfigError, match="cannot be read: Permission denied"):
+        _one("threads", environment, tmp_path)
+
+
+def test_reads_a_file_that_notepad_wrote(environment: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).write_text("\ufeffthreads = 3\n", "utf-8")
+    assert _one("threads", environment, tmp_path).value == 3

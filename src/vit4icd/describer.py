@@ -100,7 +100,12 @@ class OnnxDescriber:
         options.log_severity_level = 3
         # threads that wait for work in a loop would take the processor from those that decode
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        return onnxruntime.InferenceSession(self._path, options, providers=self._providers)
+        try:
+            return onnxruntime.InferenceSession(self._path, options, providers=self._providers)
+        except Exception as error:  # ONNX Runtime's own have no base but this one
+            raise FormatError(
+                f"{self._path} cannot be run by ONNX Runtime {onnxruntime.__version__}: {error}"
+            ) from error
 
     @cached_property
     def _session_of_one(self) -> onnxruntime.InferenceSession:
@@ -211,7 +216,8 @@ def _providers(device: Device) -> list[str]:
     has_cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
     if device == "cuda" and not has_cuda:
         raise ConfigError(
-            "this ONNX Runtime has no CUDA; install onnxruntime-gpu, or use --device cpu"
+            "this ONNX Runtime has no CUDA; use --device cpu, or put the other build in its place: "
+            "pip uninstall onnxruntime; pip install onnxruntime-gpu"
         )
     if device != "cpu" and has_cuda:
         return ["CUDAExecutionProvider", "CPUExecutionProvider"]

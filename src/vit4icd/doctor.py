@@ -1,54 +1,30 @@
 """Whether this installation works, and how fast it will be, found by using it; it mends nothing."""
 
 import os
-import platform
-import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from importlib import import_module, metadata
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import onnxruntime
 
-import vit4icd
 from vit4icd.describer import Device, OnnxDescriber, available_threads, load_describer
-from vit4icd.errors import Vit4icdError
+from vit4icd.errors import ConfigError, Vit4icdError
 from vit4icd.extract import describe
 from vit4icd.images import read_image, write_image
+from vit4icd.installation import Check, State, installation
 from vit4icd.storage import fingerprint
 
-__all__ = ["Check", "State", "examine"]
-
-State = Literal["good", "warning", "wrong"]
+__all__ = ["examine"]
 
 _PICTURES = Path(__file__).parent / "demo"
-_MODULES = {
-    "faiss-cpu": "faiss",
-    "opencv-python-headless": "cv2",
-    "pillow": "PIL",
-    "pylance": "lance",
-}  # where the module is not named as its distribution
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _GROUPS = Path("/sys/fs/cgroup")
 _LEAST_COSINE = 0.9  # of a photograph with itself coded anew
 _LOW_DISK, _NO_DISK = 2e9, 1e8  # bytes free
 _SLOW = 5.0  # pictures a second
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Check:
-    """One thing that was looked at."""
-
-    name: str
-    state: State
-    found: str
-    advice: str = ""
-    """What to do, where something is not as it should be."""
 
 
 def examine(
@@ -64,8 +40,7 @@ def examine(
     because something before it is wrong is left out.
     """
     checks = [
-        Check(name="vit4icd", state="good", found=_system()),
-        *_libraries(),
+        *installation(),
         _threads(n_threads, os.environ),
         _disk(folder or Path()),
     ]
@@ -73,6 +48,7 @@ def examine(
         describer = load_describer(model, device=device, n_threads=n_threads)
     except Vit4icdError as error:
         advice = "install vit4icd anew" if model is None else "restore it, or export it anew"
+        advice = "" if isinstance(error, ConfigError) else advice  # which says so itself
         return [*checks, Check(name="model", state="wrong", found=str(error), advice=advice)]
     return [
         *checks,
@@ -90,46 +66,6 @@ def _tried(check: Callable[[OnnxDescriber], Check], describer: OnnxDescriber) ->
             found=f"{type(error).__name__}: {error}",
             advice="install vit4icd anew; if that does not help, report this",
         )
-
-
-def _system() -> str:
-    python = platform.python_version()
-    return f"{vit4icd.__version__} on Python {python}, {platform.system()} {platform.machine()}"
-
-
-def _libraries() -> Iterator[Check]:
-    """Import every library of the base installation, and compare its version with the least."""
-    try:
-        needs = metadata.requires("vit4icd") or []
-    except metadata.PackageNotFoundError:
-        yield Check(
-            name="installation",
-            state="wrong",
-            found="vit4icd runs from a folder and is not installed",
-            advice="pip install vit4icd",
-        )
-        return
-    for need in needs:
-        if "extra ==" not in need:
-            name = re.split(r"[<>=!~; \[]", need)[0]
-            least = re.search(r">=\s*([\d.]+)", need)
-            yield _library(name.lower(), "0" if least is None else least[1])
-
-
-def _library(name: str, least: str) -> Check:
-    try:
-        found = metadata.version(name)
-        import_module(_MODULES.get(name, name))
-    except (ImportError, OSError) as error:  # a missing shared library is an OSError
-        return Check(name=name, state="wrong", found=str(error), advice=f"pip install {name}")
-    if _numbers(found) < _numbers(least):
-        advice = f"pip install '{name}>={least}'"
-        return Check(name=name, state="wrong", found=f"{found}, below {least}", advice=advice)
-    return Check(name=name, state="good", found=found)
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version.split("+")[0])[:3])
 
 
 def _threads(n_threads: int | None, environment: Mapping[str, str]) -> Check:

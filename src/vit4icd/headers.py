@@ -39,7 +39,7 @@ def read_header(data: bytes) -> Header:
     with explained(), reader_of(data)(io.BytesIO(data)) as picture:
         width, height = picture.size
         orientation, taken = _noted(picture)
-        if orientation in ON_THEIR_SIDE:
+        if orientation in ON_THEIR_SIDE and picture.format != "TIFF":  # whose size is upright
             width, height = height, width
         return Header(format=picture.format or "", width=width, height=height, taken=taken)
 

@@ -5,7 +5,7 @@ import re
 import stat
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -45,10 +45,13 @@ __all__ = [
 ]
 
 IMAGE_SUFFIXES = frozenset((
-    ".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg",
+    ".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".jxl",
     ".mpo", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
 ))  # fmt: skip
-"""Suffixes by which a folder's pictures are told from its other files; content decides the rest."""
+"""Suffixes by which a folder's pictures are told from its other files; content decides the rest.
+
+Those of pictures that cannot be read are among them, so that they are told of, not passed over.
+"""
 MAX_PIXELS = 178_956_970
 """Pixels that a picture may have unless told otherwise: 512 MiB of RGB."""
 MAX_BYTES = 512 * 2**20
@@ -64,10 +67,18 @@ _READERS: tuple[tuple[re.Pattern[bytes], Callable[[io.BytesIO], ImageFile]], ...
     (re.compile(rb"II[*+]\x00|MM\x00[*+]"), TiffImageFile),
     (re.compile(rb".{4}ftyp.{0,64}?avi[fs]", re.DOTALL), AvifImageFile),
     (re.compile(rb"BM"), BmpImageFile),
-    (re.compile(rb"P[1-6]\s"), PpmImageFile),
+    (re.compile(rb"P[456]\s"), PpmImageFile),
 )
-_FORMATS = "JPEG, PNG, WebP, GIF, TIFF, AVIF, BMP, PPM"
+_FORMATS = "JPEG, PNG, WebP, GIF, TIFF, AVIF, BMP, binary PPM"
+_UNREAD = (
+    (re.compile(rb".{4}ftyp(hei|hev|mif1|msf1)", re.DOTALL), "HEIC"),
+    (re.compile(rb"\xff\x0a|\x00\x00\x00\x0cJXL "), "JPEG XL"),
+    (re.compile(rb"\xff\x4f\xff\x51|\x00\x00\x00\x0cjP  "), "JPEG 2000"),
+    (re.compile(rb"P[123]\s"), "PPM as text"),  # Pillow takes minutes for a few MB of comments
+)
+_OVERSHOOT = 1.25  # times the white of a float picture that filters leave beside sharp edges
 ORIENTATION_TAG = 0x0112
+_TIFF_WHITE, _TIFF_SAMPLE = 262, 339  # 0 where white is 0; 1 where samples have no sign
 ON_THEIR_SIDE = (5, 6, 7, 8)
 """EXIF orientations of pictures that are stored turned by a quarter."""
 
@@ -217,7 +228,7 @@ def _require_bytes(n_bytes: int, max_bytes: int) -> None:
     if n_bytes > max_bytes:
         raise ImageError(
             "too_many_bytes",
-            f"{n_bytes} bytes exceed the limit of {max_bytes}; raise max_bytes if it is trusted",
+            f"{n_bytes} bytes exceed the limit of {max_bytes}; make the file smaller",
         )
 
 
@@ -234,7 +245,9 @@ def reader_of(data: bytes) -> Callable[[io.BytesIO], ImageFile]:
     """Return what opens such bytes, by how they start; ImageError where nothing does."""
     reader = next((reader for start, reader in _READERS if start.match(data)), None)
     if reader is None:
-        raise ImageError("unsupported_format", f"not a picture: none of {_FORMATS}")
+        kind = next((kind for start, kind in _UNREAD if start.match(data)), None)
+        what = "not a picture" if kind is None else f"{kind}, which is not read; convert it"
+        raise ImageError("unsupported_format", f"{what}: none of {_FORMATS}")
     # WebP's decoder does not tell a cut file from a damaged one; the length in its header does.
     if reader is WebPImageFile and len(data) < 8 + int.from_bytes(data[4:8], "little"):
         raise ImageError("truncated", f"the file ends after {len(data)} bytes, inside the picture")
@@ -298,6 +311,8 @@ def _to_rgb(picture: Image.Image, max_pixels: int) -> UInt8[np.ndarray, "height 
     orientation = _orientation(picture)
     if picture.mode.startswith("I") or picture.mode == "F":
         return _upright(_from_array(_to_8_bit(picture)), orientation)
+    if picture.mode == "La":
+        picture = picture.convert("LA")
     if picture.has_transparency_data:
         white = Image.new("RGBA", picture.size, "white")
         picture = Image.alpha_composite(white, picture.convert("RGBA"))
@@ -305,12 +320,29 @@ def _to_rgb(picture: Image.Image, max_pixels: int) -> UInt8[np.ndarray, "height 
 
 
 def _to_8_bit(picture: Image.Image) -> UInt8[np.ndarray, "height width"]:
-    """Scale 16-bit gray by 1/257, and wider gray by the first usual limit that holds its pixels."""
-    pixels = np.nan_to_num(np.asarray(picture).astype(np.float32))
-    top = 65_535.0 if picture.mode.startswith("I;16") else float(pixels.max(initial=0.0))
-    limits = ([1.0] if picture.mode == "F" else []) + [255.0, 65_535.0, top]
-    limit = next(limit for limit in limits if top <= limit)
-    return (pixels.clip(0, limit) * (255.0 / limit) + 0.5).astype(np.uint8)
+    """Scale 16-bit gray by 1/257, and wider gray by the first usual limit that holds its pixels.
+
+    Float pictures may pass their white a little, as they do beside edges once they were resized.
+    """
+    tags, stored = getattr(picture, "tag_v2", {}), np.asarray(picture)
+    if picture.mode == "I" and _TIFF_SAMPLE in tags and set(_all(tags[_TIFF_SAMPLE])) == {1}:
+        stored = stored.view(np.uint32)
+    pixels = stored.astype(np.float32)
+    pixels[~np.isfinite(pixels)] = 0
+    is_short, is_float = picture.mode.startswith("I;16"), picture.mode == "F"
+    top = 65_535.0 if is_short else float(pixels.max(initial=0.0))
+    limits = ([1.0] if is_float else []) + [255.0, 65_535.0, top]
+    limit = next(limit for limit in limits if top <= limit * (_OVERSHOOT if is_float else 1))
+    gray = (pixels.clip(0, limit) * (255.0 / limit) + 0.5).astype(np.uint8)
+    if is_short and tags.get(_TIFF_WHITE) == 0:
+        return 255 - gray
+    if is_short and isinstance(clear := picture.info.get("transparency"), int):
+        gray[stored == clear] = 255
+    return gray
+
+
+def _all(value: object) -> Sequence[object]:
+    return value if isinstance(value, tuple) else (value,)
 
 
 def _from_array(pixels: np.ndarray) -> UInt8[np.ndarray, "height width 3"]:

@@ -111,9 +111,13 @@ def _home() -> Path:
 
 def _from_file(path: Path) -> dict[str, Setting]:
     try:
-        fields = tomllib.loads(path.read_text("utf-8"))
+        fields = tomllib.loads(path.read_text("utf-8-sig"))
     except (FileNotFoundError, NotADirectoryError):
         return {}
+    except PermissionError as error:
+        if not os.access(path.parent, os.X_OK):  # another user's home, as in some containers
+            return {}
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read as TOML: {error}") from error
     unknown = sorted(fields.keys() - KNOWN.keys())

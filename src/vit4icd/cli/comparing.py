@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 from tyro.conf import Positional
 
-from vit4icd.cli.arguments import Flag, MaybeCount, MaybePath
-from vit4icd.cli.options import open_describer, require_outputs, settled
+from vit4icd.cli.arguments import Flag, MaybeCount, MaybeDevice, MaybePath
+from vit4icd.cli.options import most_pixels, open_describer, require_outputs, settled
 from vit4icd.cli.terminal import say, shown
 from vit4icd.errors import ConfigError
 
@@ -29,7 +29,9 @@ def compare(
     format_: Annotated[Literal["text", "json"], tyro.conf.arg(name="format")] = "text",
     fail_on_match: Flag = False,
     model: MaybePath = None,
+    device: MaybeDevice = None,
     threads: MaybeCount = None,
+    max_pixels: MaybeCount = None,
     quiet: Flag = False,
 ) -> int:
     """Say whether one picture is a copy of another, and of which part; draw the proof.
@@ -41,26 +43,29 @@ def compare(
         format_: How the answer is written.
         fail_on_match: End with exit code 11 when it is a copy.
         model: Model folder; the packaged model by default.
-        threads: Processors to use.
+        device: Where the model runs.
+        threads: Processors to use; all this process may use by default.
+        max_pixels: Refuse pictures of more pixels, before decoding them.
         quiet: No remarks.
     """
     require_outputs(out)
     if out is not None and out.suffix.lower() not in (".jpg", ".jpeg", ".png"):
         raise ConfigError(f"--out is a .jpg or .png, not {shown(str(out))}")
-    options = settled(model, threads=threads)
+    options, most = settled(model, device, threads), most_pixels(max_pixels)
     from vit4icd.compare import compare as compare_pictures
     from vit4icd.drawing import draw_match
     from vit4icd.images import read_image, write_image
     from vit4icd.storage import atomic_path
 
     describer = open_describer(options)
-    match = compare_pictures(query, reference, describer=describer)
+    match = compare_pictures(query, reference, describer=describer, max_pixels=most)
     if format_ == "json":
         print(json.dumps(match.to_json(), ensure_ascii=False, indent=2))
     else:
         print("\n".join(_lines(match)))
     if out is not None:
-        picture = draw_match(read_image(query), read_image(reference), match)
+        images = read_image(query, max_pixels=most), read_image(reference, max_pixels=most)
+        picture = draw_match(*images, match)
         with atomic_path(out) as temporary:
             write_image(temporary, picture, suffix=out.suffix)
         say(quiet, f"drawn: {shown(str(out))}")

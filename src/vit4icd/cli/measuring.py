@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from vit4icd.cli.arguments import (
     Flag,
@@ -26,7 +26,7 @@ from vit4icd.cli.options import (
     require_there,
     settled,
 )
-from vit4icd.cli.terminal import bar, counted, say, talk
+from vit4icd.cli.terminal import bar, counted, print_table, say, talk
 from vit4icd.errors import ConfigError
 
 __all__ = ["calibrate", "demo", "describe", "evaluate", "match"]
@@ -267,7 +267,7 @@ def calibrate(
     table = Table("references", "precision", "score", "recall", box=None)
     for row in room.threshold_rows(result.calibration):
         table.add_row(*row)
-    Console().print(table)
+    print_table(table, None)
     if result.n_skipped:
         say(quiet, f"{counted(result.n_skipped, 'picture')} could not be read")
     if report is not None:
@@ -296,11 +296,11 @@ def demo(*, out: Path = Path("demo-report"), model: MaybePath = None, quiet: Fla
         )
     table = Table("query", "found", "verdict", "score", "proven", "edit", "right", box=None)
     for row in result.rows:
-        right = "[green]yes[/green]" if row.is_right else "[red]no[/red]"
+        right = Text("yes", "green") if row.is_right else Text("no", "red")
         table.add_row(
             row.query, row.reference, row.verdict, f"{row.score:.3f}", row.shares, row.edit, right
         )
-    Console().print(table)
+    print_table(table, None)
     print(result.headline)
     print(f"report: {result.report}")
     return 0

@@ -89,9 +89,11 @@ def search(
     require_printable(wanted, out)
     options, tally = settled(model, device, threads, threshold), Tally(quiet)
     most = most_pixels(max_pixels)
+    from vit4icd.images import MAX_BYTES
+
     paths = paths_of(images, from_file0)
     from_stdin = [str(path) for path in paths] == ["-"]
-    queries = sys.stdin.buffer.read() if from_stdin else pictures_in(paths)
+    queries = sys.stdin.buffer.read(MAX_BYTES + 1) if from_stdin else pictures_in(paths)
     opened = open_collection(collection, options)
     is_streamed = wanted == "jsonl" and out is None
 

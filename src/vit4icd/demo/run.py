@@ -9,6 +9,7 @@ from pathlib import Path
 from vit4icd import report
 from vit4icd.collection import Answer, Collection
 from vit4icd.describer import OnnxDescriber
+from vit4icd.errors import ConfigError
 from vit4icd.images import read_image
 from vit4icd.scale import Scale
 from vit4icd.storage import official_id, write_json
@@ -54,10 +55,12 @@ def run_demo(
 
     Beside the page, ``out`` gets the collection and result.json. Matches are proven by local
     features where that is possible.
+
+    Raises:
+        ConfigError: ``out`` holds a "collection" that no demo made.
     """
     out.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(out / "collection", ignore_errors=True)
-    collection = Collection.create(out / "collection", describer=describer)
+    collection = Collection.create(_cleared(out) / "collection", describer=describer)
     collection.add([_FOLDER / "photographs"], id_from="name")
     has_auto = Scale(describer=describer, n_chances=1).auto is not None
     answers = collection.ask(
@@ -72,6 +75,15 @@ def run_demo(
     write_json(out / "result.json", _to_json(result, describer.fingerprint))
     report.write_page(result.report, _page(result))
     return result
+
+
+def _cleared(out: Path) -> Path:
+    """Remove an earlier demo's collection, and nothing else of that name."""
+    if (out / "collection").exists():
+        if not ((out / "result.json").exists() and Collection.exists(out / "collection")):
+            raise ConfigError(f"{out / 'collection'} is not of a demo; choose another --out")
+        shutil.rmtree(out / "collection")
+    return out
 
 
 def _judged(answers: Iterable[Answer]) -> tuple[DemoRow, ...]:

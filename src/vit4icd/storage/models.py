@@ -67,6 +67,8 @@ def read_model_card(folder: Path) -> ModelCard:
             raise FormatError(
                 f"{folder} has model format {version}; this version reads up to {_FORMAT_VERSION}"
             )
+        if not isinstance(fields["files"], dict):
+            raise TypeError("its files are no JSON object")
         preprocessing = Preprocessing.from_json(fields.pop("preprocessing"))
         return ModelCard(preprocessing=preprocessing, **fields)
     except (AttributeError, KeyError, TypeError) as error:
