@@ -239,8 +239,7 @@ def _require_sound(calibration: Calibration, path: Path) -> None:
         raise FormatError(f"{path} is not a calibration: some of its numbers are not finite")
     if not quantiles or (np.diff(quantiles) < 0).any():
         raise FormatError(f"{path} is not a calibration: its copy_scores do not ascend")
-    counts: tuple[Any, ...] = (calibration.n_copies, calibration.n_unrelated)
-    for n_pairs in counts:
+    for n_pairs in (calibration.n_copies, calibration.n_unrelated):
         if not isinstance(n_pairs, int) or n_pairs < 1:
             raise FormatError(f"{path} is not a calibration: {n_pairs!r} is no number of pairs")
 
