@@ -105,9 +105,9 @@ def test_tail_rests_on_ten_independent_pairs() -> None:
         ("log_ratios", [float("nan")] * 121, "not finite"),
         ("copy_scores", [], "copy_scores"),
         ("copy_scores", [0.2, 0.1], "copy_scores"),
-        ("n_copies", 0, "no number of pairs"),
-        ("n_unrelated", "many", "no number of pairs"),
-        ("n_unrelated", 1.5, "no number of pairs"),
+        ("n_copies", 0, "n_copies is 0"),
+        ("n_unrelated", "many", "n_unrelated is 'many'"),
+        ("n_unrelated", 1.5, r"n_unrelated is 1\.5"),
     ],
 )
 def test_refuses_a_damaged_file(tmp_path: Path, field: str, value: object, told: str) -> None:

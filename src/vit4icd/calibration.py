@@ -213,6 +213,9 @@ def read_calibration(folder: Path) -> Calibration | None:
 
 
 def _from_fields(fields: Mapping[str, Any], path: Path) -> Calibration:
+    for name in ("n_copies", "n_unrelated"):
+        if not isinstance(n_pairs := fields.get(name), int) or n_pairs < 1:
+            raise FormatError(f"{path} is not a calibration: its {name} is {n_pairs!r}")
     try:
         read: dict[str, Any] = {
             name: tuple(map(float, value)) if isinstance(value, list) else value
@@ -239,9 +242,6 @@ def _require_sound(calibration: Calibration, path: Path) -> None:
         raise FormatError(f"{path} is not a calibration: some of its numbers are not finite")
     if not quantiles or (np.diff(quantiles) < 0).any():
         raise FormatError(f"{path} is not a calibration: its copy_scores do not ascend")
-    for n_pairs in (calibration.n_copies, calibration.n_unrelated):
-        if not isinstance(n_pairs, int) or n_pairs < 1:
-            raise FormatError(f"{path} is not a calibration: {n_pairs!r} is no number of pairs")
 
 
 def _ascends(values: Sequence[float]) -> bool:
