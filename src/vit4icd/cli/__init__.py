@@ -17,6 +17,7 @@ from rich.table import Table
 
 import vit4icd
 from vit4icd.cli.adding import index_add
+from vit4icd.cli.codes import FAILED, MISUSED, STOPPED
 from vit4icd.cli.collecting import (
     index_compact,
     index_info,
@@ -38,8 +39,6 @@ from vit4icd.cli.training import edits, export, import_weights, prepare_copies, 
 from vit4icd.errors import ConfigError, Vit4icdError
 
 __all__ = ["VERBS", "main"]
-
-_FAILED, _MISUSED, _STOPPED = 1, 2, 130
 
 VERBS: dict[str, Callable[..., int]] = {
     "describe": describe,
@@ -83,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(0)
     if not words or (len(words) == 1 and _verbs(words) is not VERBS):
         _print_overview(_verbs(words), is_error=True)
-        sys.exit(_MISUSED)
+        sys.exit(MISUSED)
     try:
         code = tyro.extras.subcommand_cli_from_dict(
             _verbs(words), prog="vit4icd", description=vit4icd.__doc__, args=words,
@@ -92,16 +91,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.flush()  # a reader that left is noticed here, not at the very end
     except Vit4icdError as error:
         talk.print(f"vit4icd: {error}", style="red", markup=False, soft_wrap=True)
-        code = _MISUSED if isinstance(error, ConfigError) else _FAILED
+        code = MISUSED if isinstance(error, ConfigError) else FAILED
     except KeyboardInterrupt:
         talk.print("vit4icd: stopped; run the same command to go on (train: with --resume)")
-        code = _STOPPED
+        code = STOPPED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = _FAILED
+        code = FAILED
     except OSError as error:
         talk.print(f"vit4icd: {_told(error)}", style="red", markup=False, soft_wrap=True)
-        code = _FAILED
+        code = FAILED
     sys.exit(code)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from vit4icd.cli.arguments import Flag, MaybeCount, MaybeDevice, MaybePath, Pictures, Place
+from vit4icd.cli.codes import DONE, FAILED, SKIPPED
 from vit4icd.cli.options import (
     most_pixels,
     open_collection,
@@ -99,8 +100,8 @@ def index_add(
     _tell_same_bytes(summary, quiet)
     _list_skipped(summary, collection, skipped, quiet)
     if strict and summary.skipped:
-        return 3
-    return 1 if len(summary.skipped) == summary.n_images else 0
+        return SKIPPED
+    return FAILED if len(summary.skipped) == summary.n_images else DONE
 
 
 def _stored(report: "AddProgress") -> Iterator[dict[str, str]]:

@@ -22,6 +22,7 @@ from vit4icd.cli.arguments import (
     Out,
     Place,
 )
+from vit4icd.cli.codes import DONE, FAILED
 from vit4icd.cli.options import (
     file_of,
     format_of,
@@ -167,7 +168,7 @@ def index_verify(collection: Place, /) -> int:
         print(shown(problem))
     files, problems = counted(found.n_files, "file"), counted(len(found.problems), "problem")
     say(False, f"{_pictures(found.n_images)} in {files}, {problems}")
-    return 1 if found.problems else 0
+    return FAILED if found.problems else DONE
 
 
 def index_compact(collection: Place, /, *, keep_minutes: float = 30.0, quiet: bool = False) -> int:
@@ -254,7 +255,7 @@ def index_recover(
             f"version {found.version} is whole, with {_pictures(found.n_images)}; to let go of "
             f"those snapshots: vit4icd index recover {collection} --to {found.version}",
         )
-        return 1
+        return FAILED
     if len(found.cut) > 1:
         say(
             False,
@@ -267,14 +268,14 @@ def index_recover(
             "only the empty collection that it was at first is whole; to keep all but what is in "
             f"damaged files: vit4icd index recover {collection} --drop-damaged",
         )
-        return 1
+        return FAILED
     say(
         False,
         f"version {found.version} is whole, with {_pictures(found.n_images)}; to go back to it and "
         f"give up what came later: vit4icd index recover {collection} --to {found.version}; or to "
         f"keep all but what is in damaged files: vit4icd index recover {collection} --drop-damaged",
     )
-    return 1
+    return FAILED
 
 
 def _pictures(n: int) -> str:

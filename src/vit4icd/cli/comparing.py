@@ -8,6 +8,7 @@ import tyro
 from tyro.conf import Positional
 
 from vit4icd.cli.arguments import Flag, MaybeCount, MaybeDevice, MaybePath
+from vit4icd.cli.codes import DONE, MATCHED
 from vit4icd.cli.options import most_pixels, open_describer, require_outputs, settled
 from vit4icd.cli.terminal import say, shown
 from vit4icd.errors import ConfigError
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from vit4icd.matches import Match
 
 __all__ = ["compare"]
-
-_MATCHES = 11
 
 
 def compare(
@@ -69,7 +68,7 @@ def compare(
         with atomic_path(out) as temporary:
             write_image(temporary, picture, suffix=out.suffix)
         say(quiet, f"drawn: {shown(str(out))}")
-    return _MATCHES if fail_on_match and match.is_copy else 0
+    return MATCHED if fail_on_match and match.is_copy else DONE
 
 
 def _lines(match: "Match") -> list[str]:

@@ -12,6 +12,7 @@ from rich.table import Table
 from tyro.conf import Positional
 
 from vit4icd.cli.arguments import Flag, Format, MaybeCount, MaybeDevice, MaybePath, MaybeThreshold
+from vit4icd.cli.codes import DONE, MATCHED, SKIPPED
 from vit4icd.cli.options import (
     format_of,
     most_pixels,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["dedup", "leaks"]
 
-_SKIPPED, _MATCHED = 3, 11
 _TOLD = 10  # files left where they are that are named on stderr
 _COLUMNS = [
     "group", "keep", "path", "bytes", "width", "height", "taken", "sha256", "verdict", "score",
@@ -133,8 +133,8 @@ def dedup(
     if action != "report" and found.groups:
         n_left = _act(found, action, to=to, yes=yes, out=out, quiet=quiet)
     if fail_on_match and found.groups:
-        return _MATCHED
-    return _SKIPPED if strict and (found.skipped or n_left) else 0
+        return MATCHED
+    return SKIPPED if strict and (found.skipped or n_left) else DONE
 
 
 def leaks(
@@ -206,8 +206,8 @@ def leaks(
         say(quiet, f"in both folders, and taken for test pictures alone: {found.n_in_both}")
     _remark(found, out, quiet)
     if fail_on_match and found.matches:
-        return _MATCHED
-    return _SKIPPED if strict and found.skipped else 0
+        return MATCHED
+    return SKIPPED if strict and found.skipped else DONE
 
 
 def _require_folder(out: Path) -> None:

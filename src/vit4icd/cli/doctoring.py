@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from vit4icd.cli.arguments import Json, MaybeCount, MaybeDevice, MaybePath
+from vit4icd.cli.codes import DONE, FAILED
 from vit4icd.cli.options import Options, settled
 from vit4icd.cli.terminal import print_table, say, shown
 
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from vit4icd.installation import Check
 
 __all__ = ["config_show", "doctor"]
-
-_FAILED = 1
 
 
 def doctor(
@@ -46,7 +45,7 @@ def doctor(
     wrong = [check.name for check in checks if check.state == "wrong"]
     if wrong:
         say(False, f"wrong: {', '.join(wrong)}")
-    return _FAILED if wrong else 0
+    return FAILED if wrong else DONE
 
 
 def _examined(options: Options) -> "list[Check]":

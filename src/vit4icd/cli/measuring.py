@@ -16,6 +16,7 @@ from vit4icd.cli.arguments import (
     MaybeText,
     Pictures,
 )
+from vit4icd.cli.codes import DONE, FAILED, SKIPPED
 from vit4icd.cli.options import (
     most_pixels,
     open_describer,
@@ -85,8 +86,9 @@ def describe(
     if summary.n_skipped:
         say(quiet, f"{summary.n_skipped} skipped, see {extract.skipped_path(out)}")
     if strict and summary.n_skipped:
-        return 3
-    return 1 if summary.n_skipped and not summary.n_described + summary.n_reused else 0
+        return SKIPPED
+    is_in_vain = summary.n_skipped and not summary.n_described + summary.n_reused
+    return FAILED if is_in_vain else DONE
 
 
 def match(

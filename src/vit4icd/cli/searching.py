@@ -18,6 +18,7 @@ from vit4icd.cli.arguments import (
     Pictures,
     Place,
 )
+from vit4icd.cli.codes import DONE, FAILED, MATCHED, SKIPPED
 from vit4icd.cli.options import (
     file_of,
     format_of,
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from vit4icd.collection import Answer
 
 __all__ = ["search"]
-
-_MATCHED = 11
 
 
 def search(
@@ -114,7 +113,7 @@ def search(
 
     write_answers(tally.over(answers()), wanted, out)
     if fail_on_match and tally.n_copies:
-        return _MATCHED
+        return MATCHED
     if strict and tally.n_skipped:
-        return 3
-    return 1 if tally.n_skipped == tally.n_queries else 0
+        return SKIPPED
+    return FAILED if tally.n_skipped == tally.n_queries else DONE
