@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -14,6 +15,7 @@ from tests.service.conftest import Serving, add, search
 from vit4icd.errors import StoreError
 from vit4icd.service.database import Database
 from vit4icd.service.decisions import Decisions, to_csv
+from vit4icd.service.handles import handle_of_reference
 
 
 def _decide(client: TestClient, **fields: str) -> int:
@@ -38,6 +40,60 @@ def test_never_returns_a_rejected_pair_whatever_its_name(
         assert search(client, data).json()["n_rejected"] == 1
         _decide(client, decision="undo", match=match["id"])
         assert search(client, data).json()["matches"][0]["reference"] == "b.jpg"
+
+
+def test_shows_and_judges_what_was_matched_when_its_id_is_replaced(
+    client: TestClient, pictures: list[Path]
+) -> None:
+    first, second = (path.read_bytes() for path in pictures[:2])
+    held = client.app.state.service  # type: ignore[attr-defined]
+
+    def found() -> dict[str, Any]:
+        match: dict[str, Any] = search(client, first, review=True).json()["matches"][0]
+        return match
+
+    def shown(picture: str) -> Any:
+        return client.get(f"/v1/images/{picture}/thumbnail")
+
+    add(client, first, "a")
+    match, plain = found(), handle_of_reference("mine", "a")
+    before = shown(match["picture"])
+    assert shown(plain).headers["cache-control"] == "private, no-store"
+    held.library.first.collection.add([second], ids=["a"])  # as vit4icd index add does
+    assert shown(match["picture"]).content == before.content
+    assert client.get(f"/v1/images/{match['picture']}").status_code == 404
+    assert client.delete(f"/v1/images/{match['picture']}").status_code == 404
+    for status in (409, 404):  # such a match is kept no longer
+        body = {"decision": "reject", "match": match["id"]}
+        assert client.post("/v1/decisions", json=body).status_code == status
+    assert held.decisions.page() == []
+    add(client, first, "a")
+    judged = found()
+    _decide(client, decision="accept", match=judged["id"])
+    add(client, second, "a")
+    assert shown(plain).content != before.content
+    assert shown(judged["picture"]).content == before.content  # as the list of decisions has it
+    _decide(client, decision="undo", match=judged["id"])
+
+
+@pytest.mark.parametrize("kind", ["search", "group"])
+@pytest.mark.parametrize("act", ["replace", "remove"])
+def test_keeps_no_open_match_of_what_was_replaced_or_removed(
+    client: TestClient, pictures: list[Path], kind: str, act: str
+) -> None:
+    first, second = (path.read_bytes() for path in pictures[:2])
+    add(client, first, "a")
+    if kind == "group":
+        add(client, first, "b")
+        client.post("/v1/collections/mine/groups?threshold=0.99")
+    else:
+        search(client, first, review=True)
+    assert client.get("/v1/matches", params={"kind": kind}).json()["n_all"] == 1
+    if act == "replace":
+        add(client, second, "a")
+    else:
+        client.delete("/v1/collections/mine/images/a")
+    assert client.get("/v1/matches").json()["n_all"] == 0
 
 
 def test_keeps_pictures_of_the_negative_list_silent(

@@ -304,9 +304,11 @@ def match_body(
     image: ImageBody | None = None,
     id_: str | None = None,
 ) -> MatchBody:
-    """Return a match as the routes give it."""
+    """Return a match as the routes give it; with its record, its picture is that of the content."""
     fields: Mapping[str, Any] = match.to_json()
-    picture = "" if collection is None else handle_of_reference(collection, match.reference)
+    picture, sha256 = "", None if image is None else image.sha256
+    if collection is not None:
+        picture = handle_of_reference(collection, match.reference, sha256)
     known = {name: fields[name] for name in MatchBody.model_fields if name in fields}
     return MatchBody(**known, id=id_, image=image, picture=picture)
 

@@ -12,7 +12,7 @@ import numpy as np
 from vit4icd.service.database import Database
 from vit4icd.service.decisions import pair_of, state_of
 
-__all__ = ["Finding", "Findings", "Kind", "Queue", "State", "finding_id", "place_of"]
+__all__ = ["Finding", "Findings", "Kind", "Queue", "State", "finding_id", "group_id", "place_of"]
 
 State = Literal["undecided", "accepted", "rejected", "never"]
 Kind = Literal["search", "group"]
@@ -68,8 +68,8 @@ class Queue:
 class Findings:
     """The table of findings.
 
-    Of more than ``keep`` undecided ones the oldest are forgotten; ``on_forgotten`` is told their
-    queries.
+    Of more than ``keep`` undecided ones the oldest are forgotten; ``on_forgotten`` is told the
+    pictures that are needed less.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Findings:
         database: Database,
         *,
         keep: int = 20_000,
-        on_forgotten: Callable[[str], None] = lambda query: None,
+        on_forgotten: Callable[[str], None] = lambda picture: None,
     ) -> None:
         self._database, self._keep, self._on_forgotten = database, keep, on_forgotten
 
@@ -109,6 +109,27 @@ class Findings:
         """Return a finding."""
         rows = self._database.read(f"SELECT {_COLUMNS} FROM findings WHERE id = ?", (id_,))  # noqa: S608
         return _finding(rows[0]) if rows else None
+
+    def forget(self, collection: str, id_: str, sha256: str) -> None:
+        """Drop the undecided findings of a picture that an id of a collection has no more."""
+        rows = self._database.read(
+            f"SELECT {_COLUMNS} FROM findings WHERE "  # noqa: S608 - constants only
+            "state = 'undecided' AND collection = :collection "
+            "AND (reference = :it OR (query = :it AND kind = 'group'))",
+            {"collection": collection, "it": sha256},
+        )
+        self.drop(one for one in map(_finding, rows) if _is_about(one, id_, sha256))
+
+    def drop(self, findings: Iterable[Finding]) -> None:
+        """Keep findings no more, unless somebody has judged them."""
+        dropped = list(findings)
+        with self._database.writing() as connection:
+            connection.executemany(
+                "DELETE FROM findings WHERE id = ? AND state = 'undecided'",
+                [(one.id,) for one in dropped],
+            )
+        for picture in sorted({it for one in dropped for it in (one.query, one.reference)}):
+            self._on_forgotten(picture)
 
     def queue(
         self, state: State, *, kind: Kind | None = None, after: str = "", limit: int = 100
@@ -151,6 +172,11 @@ def finding_id(collection: str, query: str, reference_id: str) -> str:
     return hashlib.sha256(text).hexdigest()[:32]
 
 
+def group_id(collection: str, first: str, first_id: str) -> str:
+    """Return the opaque name of a group, by its largest picture."""
+    return finding_id(collection, first, first_id)[:16]
+
+
 def place_of(level: float, id_: str, *, group: tuple[float, str] | None = None) -> str:
     """Return what the queue is sorted by: the level, the highest first, then the id.
 
@@ -163,6 +189,14 @@ def place_of(level: float, id_: str, *, group: tuple[float, str] | None = None) 
     """
     own = f"{10 - level:012.9f} {id_}"
     return own if group is None else f"{10 - group[0]:012.9f} {group[1]} {own}"
+
+
+def _is_about(finding: Finding, id_: str, sha256: str) -> bool:
+    """Return whether one of a finding's pictures is this content under this id."""
+    if finding.id == finding_id(finding.collection, finding.query, id_):
+        return finding.reference == sha256
+    group = finding.fields.get("group")
+    return group is not None and group["id"] == group_id(finding.collection, sha256, id_)
 
 
 def _finding(row: Sequence[Any]) -> Finding:

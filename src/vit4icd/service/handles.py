@@ -10,7 +10,7 @@ from vit4icd.service.problems import Problem
 __all__ = ["Reference", "handle_of_query", "handle_of_reference", "read_handle"]
 
 _QUERY = re.compile(r"q([0-9a-f]{64})")
-_REFERENCE = re.compile(r"r([A-Za-z0-9_-]+)")
+_REFERENCE = re.compile(r"r([A-Za-z0-9_-]+)(?:\.([0-9a-f]{64}))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,8 @@ class Reference:
 
     collection: str
     id: str
+    sha256: str | None = None
+    """Of the content that is meant; whatever the id has now, if that is None."""
 
 
 def handle_of_query(sha256: str) -> str:
@@ -26,15 +28,16 @@ def handle_of_query(sha256: str) -> str:
     return f"q{sha256}"
 
 
-def handle_of_reference(collection: str, id_: str) -> str:
-    """Return the name of a picture of a collection.
+def handle_of_reference(collection: str, id_: str, sha256: str | None = None) -> str:
+    """Return the name of a picture of a collection; with its SHA-256, of no later one of the id.
 
     Example:
         >>> read_handle(handle_of_reference("mine", "../a.jpg"))
-        Reference(collection='mine', id='../a.jpg')
+        Reference(collection='mine', id='../a.jpg', sha256=None)
     """
     data = collection.encode("utf-8") + b"\0" + id_.encode("utf-8", "surrogateescape")
-    return "r" + base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+    name = "r" + base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+    return name if sha256 is None else f"{name}.{sha256}"
 
 
 def read_handle(handle: str) -> str | Reference:
@@ -51,7 +54,8 @@ def read_handle(handle: str) -> str | Reference:
             data = base64.b64decode(text, altchars=b"-_", validate=True)
             collection, separator, id_ = data.partition(b"\0")
             if separator:
-                return Reference(collection.decode("utf-8"), id_.decode("utf-8", "surrogateescape"))
+                name = id_.decode("utf-8", "surrogateescape")
+                return Reference(collection.decode("utf-8"), name, match[2])
         except (binascii.Error, UnicodeDecodeError):
             pass
     raise Problem("not_found", "there is no picture of this name")

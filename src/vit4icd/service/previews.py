@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from vit4icd.service.database import Database
 from vit4icd.service.turns import Turns
 from vit4icd.storage import atomic_path
 
-__all__ = ["PREVIEW_SIDE", "Previews", "encode_jpeg", "holder_of", "shrink"]
+__all__ = ["PREVIEW_SIDE", "Previews", "encode_jpeg", "held_as", "holder_of", "shrink"]
 
 PREVIEW_SIDE = 1_024
 """Pixels of a preview's long side, at most."""
@@ -29,15 +30,22 @@ class Previews:
     """A folder of previews, and who holds them.
 
     ``pictures`` names the folder below which the sources of references may be opened, to show those
-    that were added without the service; None opens nothing.
+    that were added without the service; None opens nothing. ``on_replaced`` is told which holder
+    has another picture from now on, and the SHA-256 of the one before.
     """
 
     def __init__(
-        self, folder: Path, database: Database, *, pictures: Path | None, max_pixels: int
+        self,
+        folder: Path,
+        database: Database,
+        *,
+        pictures: Path | None,
+        max_pixels: int,
+        on_replaced: Callable[[bytes, str], None] = lambda holder, sha256: None,
     ) -> None:
         self._folder, self._database, self._max_pixels = folder, database, max_pixels
         self._pictures = None if pictures is None else pictures.resolve()
-        self._turns = Turns()
+        self._turns, self._on_replaced = Turns(), on_replaced
 
     def keep(self, data: bytes, *, holder: bytes | None = None) -> str:
         """Make the preview of a picture, unless there is one; return the picture's SHA-256.
@@ -61,6 +69,7 @@ class Previews:
             with self._database.writing() as connection:
                 connection.execute("INSERT OR REPLACE INTO holders VALUES (?, ?)", (holder, sha256))
             if before is not None and before != sha256:
+                self._on_replaced(holder, before)
                 self.sweep(before)
         return sha256
 
@@ -122,6 +131,12 @@ class Previews:
 def holder_of(collection: str, id_: str) -> bytes:
     """Return what a reference holds its preview as."""
     return b"\0".join((collection.encode(), id_.encode("utf-8", "surrogateescape")))
+
+
+def held_as(holder: bytes) -> tuple[str, str]:
+    """Return the collection and the id of a reference that holds a preview."""
+    collection, _, id_ = holder.partition(b"\0")
+    return collection.decode(), id_.decode("utf-8", "surrogateescape")
 
 
 def shrink(image: Image, side: int) -> Image:

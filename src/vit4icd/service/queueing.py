@@ -9,7 +9,7 @@ from vit4icd.scale import Scale
 from vit4icd.service.answers import QueryBody, image_body, match_body
 from vit4icd.service.decisions import Decisions, pair_of
 from vit4icd.service.duplicates import Groups, Link
-from vit4icd.service.findings import Finding, Findings, finding_id, place_of
+from vit4icd.service.findings import Finding, Findings, finding_id, group_id, place_of
 from vit4icd.service.handles import handle_of_reference
 from vit4icd.service.library import Shelf
 from vit4icd.storage import name_fields
@@ -59,7 +59,7 @@ def _findings(shelf: Shelf, group: Sequence[Record], groups: Groups) -> Iterator
         for other in others
     ]
     best = max(_level(match) for _, match in pairs)
-    name = finding_id(shelf.name, first.sha256, first.id)[:16]
+    name = group_id(shelf.name, first.sha256, first.id)
     for other, match in pairs:
         id_ = finding_id(shelf.name, first.sha256, other.id)
         image = image_body(shelf.name, other)
@@ -107,7 +107,7 @@ def _query(shelf: Shelf, record: Record) -> QueryBody:
         sha256=record.sha256,
         width=record.width,
         height=record.height,
-        picture=handle_of_reference(shelf.name, record.id),
+        picture=handle_of_reference(shelf.name, record.id, record.sha256),
     )
 
 

@@ -21,7 +21,7 @@ from vit4icd.service.jobs import Jobs
 from vit4icd.service.keys import Keys
 from vit4icd.service.library import Library
 from vit4icd.service.metrics import Metrics
-from vit4icd.service.previews import Previews
+from vit4icd.service.previews import Previews, held_as
 from vit4icd.service.problems import Problem
 from vit4icd.service.queueing import Queueing
 from vit4icd.service.sessions import Sessions, read_secret
@@ -118,7 +118,7 @@ class State:
         self.decisions = Decisions(self.database)
         self.previews = Previews(
             folder / "previews", self.database, pictures=config.pictures,
-            max_pixels=config.limits.max_pixels,
+            max_pixels=config.limits.max_pixels, on_replaced=self._replaced,
         )  # fmt: skip
         self.findings = Findings(
             self.database, keep=config.keep_findings, on_forgotten=self.previews.sweep
@@ -176,6 +176,9 @@ class State:
         self.require_ready()
         async with self.turns.awaited(*kind.pictures(item)):
             return await asyncio.wrap_future(self.work.submit(kind, item))
+
+    def _replaced(self, holder: bytes, sha256: str) -> None:
+        self.findings.forget(*held_as(holder), sha256)
 
     def _load(self) -> None:
         try:

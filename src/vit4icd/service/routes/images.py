@@ -8,7 +8,6 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from vit4icd.collection import Record
-from vit4icd.errors import DataError
 from vit4icd.images import read_image
 from vit4icd.service.access import admin, reader
 from vit4icd.service.answers import (
@@ -142,7 +141,9 @@ def get_picture(held: Held, picture: str) -> ImageAnswer:
     """Say what is known of a picture, by its opaque name: whatever its id is."""
     reference = _reference(picture)
     shelf = held.library.get(reference.collection)
-    record = shelf.collection.get(reference.id)
+    record = _record(shelf, reference)
+    if record is None:
+        raise Problem("not_found", "there is no picture of this name")
     return ImageAnswer(basis=Basis(**shelf.basis()), image=image_body(shelf.name, record))
 
 
@@ -151,7 +152,7 @@ def remove_picture(held: Held, picture: str) -> RemoveAnswer:
     """Remove a picture, by its opaque name."""
     reference = _reference(picture)
     shelf = held.library.get(reference.collection)
-    if not reference.id or not remove(held, shelf, reference.id):
+    if _record(shelf, reference) is None or not remove(held, shelf, reference.id):
         raise Problem("not_found", "there is no picture of this name")
     return RemoveAnswer(basis=Basis(**shelf.basis()), n_removed=1)
 
@@ -165,11 +166,13 @@ def show_image(
     held: Held, picture: str, size: Annotated[str, Query(pattern="^(card|full)$")] = "card"
 ) -> Response:
     """Show a picture: 480 pixels along its long side, or up to 1,024 with size=full."""
-    data = preview_of(held, picture)
+    data, named = preview_of(held, picture), read_handle(picture)
+    is_fixed = isinstance(named, str) or named.sha256 is not None  # or the id may be replaced
     if size == "card":
         data = encode_jpeg(shrink(read_image(data, at_least=_CARD_SIDE), _CARD_SIDE))
+    how_long = "max-age=300" if is_fixed else "no-store"
     return Response(
-        data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=300"}
+        data, media_type="image/jpeg", headers={"Cache-Control": f"private, {how_long}"}
     )
 
 
@@ -190,26 +193,33 @@ def preview_of(held: State, picture: str) -> bytes:
 
 
 def remove(held: State, shelf: Shelf, id_: str) -> int:
-    """Remove a picture and the preview that only it held; return how many there were."""
+    """Remove a picture, what of it waits for review, and the preview that only it held.
+
+    Returns how many there were.
+    """
     record = shelf.collection.find([id_]).get(id_)
     n_removed = shelf.collection.remove([id_])
     held.previews.release(holder_of(shelf.name, id_))
     if record is not None:  # its preview may have been made of its file, when it was looked at
+        held.findings.forget(shelf.name, id_, record.sha256)
         held.previews.sweep(record.sha256)
     return n_removed
 
 
 def _preview_of_reference(held: State, named: Reference) -> bytes | None:
     shelf = held.library.get(named.collection)
-    sha256 = held.previews.held_by(holder_of(shelf.name, named.id))
-    if sha256 is not None:
-        return held.previews.read(sha256)
-    try:
-        record: Record = shelf.collection.get(named.id)
-    except DataError:
-        return None
-    found = held.previews.read(record.sha256)
-    return found or held.previews.from_source(record.source, record.sha256)
+    found = None if named.sha256 is None else held.previews.read(named.sha256)
+    record = None if found else _record(shelf, named)
+    if record is None:
+        return found
+    kept = held.previews.read(record.sha256)
+    return kept or held.previews.from_source(record.source, record.sha256)
+
+
+def _record(shelf: Shelf, named: Reference) -> Record | None:
+    """Return a picture of a collection, if it is still the one that is named."""
+    record = shelf.collection.find([named.id]).get(named.id)
+    return None if record is None or named.sha256 not in (None, record.sha256) else record
 
 
 def _reference(picture: str) -> Reference:

@@ -19,6 +19,7 @@ from vit4icd.service.answers import (
 from vit4icd.service.decisions import Decision, Subject, to_csv
 from vit4icd.service.findings import Finding, Kind
 from vit4icd.service.findings import State as FindingState
+from vit4icd.service.handles import read_handle
 from vit4icd.service.overlays import draw_overlay, prove
 from vit4icd.service.problems import Problem
 from vit4icd.service.routes.images import preview_of
@@ -90,6 +91,7 @@ def decide(held: Held, decision: DecideRequest) -> DecisionBody:
     """Write a decision to the log; it is on the disk when the answer comes.
 
     Name the match, or both pictures by their SHA-256; "never" and its undo need only a reference.
+    Of a match whose pictures were replaced meanwhile, nothing is decided (409).
     """
     query, reference, fields = _subject(held, decision)
     made = held.decisions.add(decision.decision, query=query, reference=reference, fields=fields)
@@ -161,10 +163,24 @@ def _subject(held: State, decision: DecideRequest) -> tuple[str, str, dict[str, 
     is_alone = decision.decision == "never" or decision.on == "reference"
     if decision.match is not None:
         finding = _finding(held, decision.match)
+        if decision.decision != "undo":
+            _require_unreplaced(held, finding)
         return "" if is_alone else finding.query, finding.reference, _known(finding)
     if decision.reference is None or (decision.query is None and not is_alone):
         raise Problem("invalid_request", "name a match, or query and reference by SHA-256")
     return "" if is_alone else decision.query or "", decision.reference, {}
+
+
+def _require_unreplaced(held: State, finding: Finding) -> None:
+    """Refuse to judge content that its id has no more, and keep such a match no longer."""
+    for picture in (finding.fields["query"]["picture"], finding.fields["match"]["picture"]):
+        named = read_handle(picture)
+        if isinstance(named, str) or named.collection not in held.library.shelves:
+            continue
+        found = held.library.get(named.collection).collection.find([named.id]).get(named.id)
+        if found is not None and named.sha256 not in (None, found.sha256):
+            held.findings.drop([finding])
+            raise Problem("conflict", "one of the pictures was replaced since; search again")
 
 
 def _known(finding: Finding) -> dict[str, Any]:
