@@ -60,7 +60,10 @@ def test_queues_the_largest_of_a_group_beside_each_other_one(
     assert _queue(filled, kind="search") == []
     for side in (found[0]["query"]["picture"], found[0]["match"]["picture"]):
         assert filled.get(f"/v1/images/{side}/thumbnail").status_code == 200
-    assert filled.get(f"/v1/matches/{found[0]['id']}/proof").status_code == 200
+    proof = f"/v1/matches/{found[0]['id']}/proof"
+    assert filled.get(proof).status_code == 200
+    filled.app.state.service.work.close()  # type: ignore[attr-defined]
+    assert filled.get(proof).json()["code"] == "busy"  # a proof waits as every work does
 
 
 def test_calls_equal_bytes_exact(filled: TestClient, pictures: list[Path]) -> None:

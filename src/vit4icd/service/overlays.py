@@ -1,6 +1,7 @@
 """A reference laid over the query it was found in, drawn from their previews; it proves nothing."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -11,12 +12,25 @@ from vit4icd.images import read_image
 from vit4icd.overlap import find_overlap, local_features
 from vit4icd.service.previews import encode_jpeg
 
-__all__ = ["draw_overlay", "prove"]
+__all__ = ["Proving", "draw_overlay", "prove"]
 
 _ACCENT = (37, 99, 174)  # RGB of the outline
 _FADED = 0.25  # how much of the query's colour is left outside of the common part
 
 Image = UInt8[np.ndarray, "_ _ 3"]
+
+
+@dataclass(frozen=True, slots=True)
+class Proving:
+    """Proofs of kept matches, from their two previews: a kind of work for the engine's queue."""
+
+    def pictures(self, item: tuple[bytes, bytes]) -> Sequence[bytes]:
+        """Return nothing: previews are small."""
+        return ()
+
+    def run(self, items: Sequence[tuple[bytes, bytes]]) -> list[dict[str, Any] | None]:
+        """Prove the pairs one after another."""
+        return [prove(*item) for item in items]
 
 
 def prove(query: bytes, reference: bytes) -> dict[str, Any] | None:

@@ -20,7 +20,7 @@ from vit4icd.service.decisions import Decision, Subject, to_csv
 from vit4icd.service.findings import Finding, Kind
 from vit4icd.service.findings import State as FindingState
 from vit4icd.service.handles import read_handle
-from vit4icd.service.overlays import draw_overlay, prove
+from vit4icd.service.overlays import Proving, draw_overlay
 from vit4icd.service.problems import Problem
 from vit4icd.service.routes.images import preview_of
 from vit4icd.service.routes.shared import PROBLEMS, Held, Limit, known_options
@@ -68,22 +68,22 @@ def get_match(held: Held, match: str) -> FindingBody:
 @router.get("/matches/{match}/proof", dependencies=reads)
 async def get_proof(held: Held, match: str) -> dict[str, Any]:
     """Prove a match from its previews: what the two pictures have in common, or null."""
-    finding = await asyncio.to_thread(_finding, held, match)
-    return {"overlap": await asyncio.to_thread(_overlap, held, finding)}
+    return {"overlap": await _overlap(held, await asyncio.to_thread(_finding, held, match))}
 
 
 @router.get(
     "/matches/{match}/overlay", dependencies=reads, response_class=Response,
     responses={200: {"content": {"image/jpeg": {}}, "description": "The drawing."}},
 )  # fmt: skip
-def show_overlay(held: Held, match: str) -> Response:
+async def show_overlay(held: Held, match: str) -> Response:
     """Draw the reference over the query, in its place, outlined."""
-    finding = _finding(held, match)
-    overlap = _overlap(held, finding)
+    finding = await asyncio.to_thread(_finding, held, match)
+    overlap = await _overlap(held, finding)
     if overlap is None:
         raise Problem("no_preview", "nothing was proven of this match; there is no overlay")
-    query, reference = _previews(held, finding)
-    return Response(draw_overlay(query, reference, overlap), media_type="image/jpeg")
+    both = await asyncio.to_thread(_previews, held, finding)
+    drawn = await asyncio.to_thread(draw_overlay, *both, overlap)
+    return Response(drawn, media_type="image/jpeg")
 
 
 @router.post("/decisions", status_code=201, dependencies=administers)
@@ -198,11 +198,11 @@ def _known(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _overlap(held: State, finding: Finding) -> dict[str, Any] | None:
+async def _overlap(held: State, finding: Finding) -> dict[str, Any] | None:
     known: dict[str, Any] | None = finding.fields["match"]["overlap"]
     if known is not None or finding.fields["match"]["verified"]:
         return known
-    return prove(*_previews(held, finding))
+    return await held.do(Proving(), await asyncio.to_thread(_previews, held, finding))
 
 
 def _previews(held: State, finding: Finding) -> tuple[bytes, bytes]:
