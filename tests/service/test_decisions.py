@@ -221,6 +221,18 @@ def test_lists_decisions_on_references_however_old_they_are(tmp_path: Path) -> N
     database.close()
 
 
+def test_lists_the_newest_decisions_page_by_page(client: TestClient) -> None:
+    for number in range(5):
+        _decide(client, decision="never", reference=f"{number:064d}")
+    seen, after = list[int](), 0
+    while after is not None:
+        params: dict[str, Any] = {"order": "newest", "limit": 2, "after": after}
+        page = client.get("/v1/decisions", params=params).json()
+        seen += [one["number"] for one in page["decisions"]]
+        after = page["next"]
+    assert seen == [5, 4, 3, 2, 1]
+
+
 def test_says_where_the_disk_is_full(tmp_path: Path) -> None:
     database = Database(tmp_path / "review.sqlite")
     decisions = Decisions(database)

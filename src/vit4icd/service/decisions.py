@@ -125,16 +125,20 @@ class Decisions:
         )
         return list(map(_decision, rows))
 
-    def newest(self, limit: int, *, on: Subject | None = None) -> list[Decision]:
+    def newest(
+        self, limit: int, *, on: Subject | None = None, before: int | None = None
+    ) -> list[Decision]:
         """Return the last decisions, the newest first; those that were undone are left out.
 
-        ``on`` takes those on pairs only, or those on a reference alone.
+        ``on`` takes those on pairs only, or those on a reference alone; ``before`` those that are
+        older than one.
         """
         rows = self._database.read(
             f"SELECT {_COLUMNS} FROM decisions "  # noqa: S608 - constants only
             "WHERE (:on IS NULL OR (query = '') = (:on = 'reference')) "
+            "AND (:before IS NULL OR number < :before) "
             f"AND kind != 'undo' AND {_IS_LAST} ORDER BY number DESC LIMIT :limit",
-            {"on": on, "limit": limit},
+            {"on": on, "before": before, "limit": limit},
         )
         return list(map(_decision, rows))
 

@@ -105,7 +105,9 @@ def decide(held: Held, decision: DecideRequest) -> DecisionBody:
 )  # fmt: skip
 def list_decisions(
     held: Held,
-    after: Annotated[int, Query(ge=0, le=2**62)] = 0,
+    after: Annotated[
+        int, Query(ge=0, le=2**62, description="The number of the last decision that is known.")
+    ] = 0,
     limit: Limit = 1_000,
     order: Literal["log", "newest"] = "log",
     on: Annotated[
@@ -120,13 +122,12 @@ def list_decisions(
     if form == "csv":
         return _attached(to_csv(_all(held)), "text/csv; charset=utf-8", "decisions.csv")
     if order == "newest":
-        found, is_full = held.decisions.newest(limit, on=on), False
+        found = held.decisions.newest(limit, on=on, before=after or None)
     else:
         found = held.decisions.page(after=after, limit=limit)
-        is_full = len(found) == limit
     return DecisionsAnswer(
         decisions=[decision_body(one) for one in found],
-        next=found[-1].number if is_full else None,
+        next=found[-1].number if len(found) == limit else None,
     )
 
 
