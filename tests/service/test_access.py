@@ -1,15 +1,18 @@
 """Who may do what: secure as it comes, keys with scopes, the page's own requests only."""
 
 import ast
+import asyncio
+import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
 from tests.service.conftest import ADDRESS, Serving, add, search
 from vit4icd.errors import ConfigError
-from vit4icd.service import make_key, read_keys, require_safe
+from vit4icd.service import access, make_key, read_keys, require_safe
 from vit4icd.service.keys import Key, Keys
 from vit4icd.service.policy import HEADERS
 from vit4icd.service.sessions import COOKIE, Sessions, read_secret
@@ -112,6 +115,9 @@ def test_logs_people_in_and_asks_for_the_token_of_the_page(
     assert guarded.post("/v1/decisions", json=body, headers=right).status_code == 201
     foreign = {"Origin": "https://example.org", "X-CSRF-Token": token}
     assert guarded.post("/v1/decisions", json=body, headers=foreign).status_code == 403
+    guarded.cookies.clear()
+    guarded.cookies.set(COOKIE, "ended")
+    assert guarded.post("/v1/decisions", json=body, headers=right).status_code == 401
 
 
 @pytest.mark.parametrize(
@@ -141,6 +147,60 @@ def test_refuses_other_names_for_the_loopback(client: TestClient, host: str) -> 
     assert (answer.status_code, answer.json()["code"]) == (400, "not_addressed")
     for name in ("localhost:8400", "127.0.0.1", "[::1]:8400"):
         assert client.get("/healthz", headers={"Host": name}).status_code == 200
+
+
+def test_reads_no_body_of_those_without_a_key(guarded: TestClient) -> None:
+    kind = {"Content-Type": "application/json"}
+    answer = guarded.post("/v1/decisions", content=b"{" * 100_000, headers=kind)
+    assert (answer.status_code, answer.json()["code"]) == (401, "unauthorised")
+    assert answer.headers["www-authenticate"].startswith("Bearer")
+
+
+@pytest.mark.parametrize("path", ["/v1/decisions", "/login"])
+def test_bounds_bodies_that_are_no_pictures(client: TestClient, path: str) -> None:
+    kind = "application/json" if path != "/login" else "application/x-www-form-urlencoded"
+    answer = client.post(path, content=b"key=" * 20_000, headers={"Content-Type": kind})
+    assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+
+
+def test_waits_no_longer_for_a_slow_body(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access, "_MAX_BODY_S", 0.01)
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.sleep(5)
+        return {"type": "http.request", "body": b"{}"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+    scope = {
+        "type": "http", "method": "POST", "path": "/v1/decisions", "raw_path": b"/v1/decisions",
+        "query_string": b"", "headers": headers,
+    }  # fmt: skip
+    asyncio.run(client.app(scope, receive, send))  # type: ignore[arg-type]
+    assert sent[0]["status"] == 408
+
+
+def test_logs_what_fails_by_its_number_and_answers_it_by_its_policy(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("a mistake of ours")
+
+    held = client.app.state.service  # type: ignore[attr-defined]
+    monkeypatch.setattr(held.findings, "queue", fail)
+    with caplog.at_level(logging.ERROR):
+        answer = client.get("/v1/matches")
+    number = answer.headers["x-request-id"]
+    assert (answer.status_code, answer.json()["request_id"]) == (500, number)
+    assert {name: answer.headers[name] for name in HEADERS} == HEADERS
+    assert number in caplog.text
+    assert "a mistake of ours" in caplog.text
+    assert 'route="/v1/matches",status="500"} 1.0' in client.get("/metrics").text
 
 
 def test_sends_its_policy_with_every_answer(client: TestClient) -> None:

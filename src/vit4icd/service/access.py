@@ -1,5 +1,6 @@
 """Who may do what: hosts, origins, keys and sessions, checked before any route; it routes none."""
 
+import asyncio
 import base64
 import binascii
 from collections.abc import Mapping
@@ -7,16 +8,19 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from fastapi import Request
+from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
-from starlette.types import ASGIApp, Receive, Send
+from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as Connection
 
 from vit4icd.service.keys import Keys, Scope
-from vit4icd.service.problems import Problem, respond
+from vit4icd.service.problems import Problem, is_utf8, respond
 from vit4icd.service.sessions import COOKIE, TOKEN_HEADER, Sessions
 
 __all__ = ["Access", "Guard", "admin", "reader"]
 
+_MAX_BODY = 65_536  # bytes of a body that no route counts itself
+_MAX_BODY_S = 10.0  # in which it must have come
 _SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
 _LOOPBACK_NAMES = frozenset(("localhost", "127.0.0.1", "[::1]"))
 _ALLOWS: Mapping[Scope, frozenset[Scope]] = {
@@ -87,6 +91,8 @@ class Access:
         is_key = _presented(headers.get("authorization", "")) is not None
         if not from_browser or is_key or request.url.path == "/login":
             return
+        if request.scope["state"].get("allowed") is None:
+            raise Problem("unauthorised", "the session has ended; log in again")
         if not self.sessions.is_token(headers.get(TOKEN_HEADER, ""), cookie):
             raise Problem("foreign_origin", "the page's token is missing; load the page again")
 
@@ -104,13 +110,14 @@ class Guard:
             return
         request = HTTPConnection(scope)
         try:
+            _require_utf8(scope)
             self._access.require_addressed(request)
-            self._access.require_same_site(request, scope["method"])
             scope["state"]["allowed"] = self._access.scope_of(request)
+            self._access.require_same_site(request, scope["method"])
         except Problem as problem:
             await respond(problem, scope["state"]["request_id"])(scope, receive, send)
             return
-        await self._app(scope, receive, send)
+        await self._app(scope, _Bounded(scope, receive), send)
 
 
 async def reader(request: Request) -> None:
@@ -123,15 +130,67 @@ async def admin(request: Request) -> None:
     _require(request, "admin")
 
 
+class _Bounded:
+    """Reads a body that FastAPI would read whole before it asks who sends it.
+
+    A route that counts and times what comes says so: ``request.state.is_streamed``.
+    """
+
+    def __init__(self, scope: Connection, receive: Receive) -> None:
+        self._scope, self._receive = scope, receive
+        self._n_bytes, self._is_read = 0, False
+        self._ends: float | None = None
+
+    async def __call__(self) -> Message:
+        """Return the next message.
+
+        Raises:
+            HTTPException: nobody may send this, or it is too much or too slow.
+        """
+        state = self._scope["state"]
+        if self._is_read or state.get("is_streamed"):
+            return await self._receive()
+        if state["allowed"] is None and self._scope["path"] not in _OPEN:
+            raise HTTPException(401, _NO_KEY, _CHALLENGE)
+        if self._ends is None:
+            self._ends = asyncio.get_running_loop().time() + _MAX_BODY_S
+        try:
+            async with asyncio.timeout_at(self._ends):
+                message = await self._receive()
+        except TimeoutError as error:
+            raise HTTPException(408, f"a body may take {_MAX_BODY_S:g} seconds") from error
+        self._n_bytes += len(message.get("body", b""))
+        self._is_read = not message.get("more_body", False)
+        if self._n_bytes > _MAX_BODY:
+            raise HTTPException(413, f"more than {_MAX_BODY} bytes were sent")
+        return message
+
+
+_OPEN = frozenset(("/login", "/logout"))
+_NO_KEY = "send a key: Authorization: Bearer KEY"
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="vit4icd"'}
 
 
 def _require(request: Request, scope: Scope) -> None:
     allowed: Scope | None = request.state.allowed
     if allowed is None:
-        raise Problem("unauthorised", "send a key: Authorization: Bearer KEY", headers=_CHALLENGE)
+        raise Problem("unauthorised", _NO_KEY, headers=_CHALLENGE)
     if scope not in _ALLOWS[allowed]:
         raise Problem("forbidden", "this key only reads; adding, removing, deciding need admin")
+
+
+def _require_utf8(scope: Connection) -> None:
+    """Refuse addresses whose bytes would be taken for others, and so one id for another.
+
+    Raises:
+        Problem: such an address.
+    """
+    for part in (scope.get("raw_path") or b"", scope["query_string"]):
+        if not is_utf8(part):
+            raise Problem(
+                "invalid_request",
+                "the address is not UTF-8; pictures of such ids go by their opaque names",
+            )
 
 
 def _presented(authorization: str) -> str | None:

@@ -53,7 +53,6 @@ def create_app(config: ServiceConfig, describer: OnnxDescriber) -> FastAPI:
     app.add_exception_handler(Vit4icdError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
-    app.add_exception_handler(Exception, _on_error)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
     return app
 
@@ -79,7 +78,10 @@ def _on_invalid(request: Request, error: Exception) -> JSONResponse:
 
 def _on_http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    codes: Mapping[int, str] = {404: "not_found", 405: "not_allowed"}
+    codes: Mapping[int, str] = {
+        401: "unauthorised", 404: "not_found", 405: "not_allowed", 408: "too_slow",
+        413: "too_large",
+    }  # fmt: skip
     code = codes.get(error.status_code, "invalid_request")
     problem = Problem(code, str(error.detail), headers=error.headers)
     return respond(problem, request.state.request_id)

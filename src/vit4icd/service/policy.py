@@ -1,5 +1,6 @@
 """What every answer carries: a number, security headers, a place in the figures; it routes none."""
 
+import logging
 import time
 import uuid
 from collections.abc import Mapping
@@ -8,6 +9,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vit4icd.service.metrics import Metrics
+from vit4icd.service.problems import problem_of, respond
 
 __all__ = ["HEADERS", "Policy"]
 
@@ -26,8 +28,16 @@ HEADERS: Mapping[str, str] = {
 """Of every answer: no script but the page's own files, no frame, no other site."""
 
 
+_METHODS = frozenset(("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
+
+_log = logging.getLogger(__name__)
+
+
 class Policy:
-    """Numbers requests, sets the headers of every answer, and counts it."""
+    """Numbers requests, sets the headers of every answer, and counts it.
+
+    What fails unexpectedly is logged with the request's number, and answered like the rest.
+    """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app, self._metrics = app, metrics
@@ -39,7 +49,7 @@ class Policy:
             return
         if scope["method"] == "HEAD":  # the server itself leaves the body out
             scope = {**scope, "method": "GET"}
-        number, started, status = uuid.uuid4().hex, time.perf_counter(), 500
+        number, started, status = uuid.uuid4().hex, time.perf_counter(), 0
         scope.setdefault("state", {})["request_id"] = number
 
         async def send_with(message: Message) -> None:
@@ -55,7 +65,12 @@ class Policy:
 
         try:
             await self._app(scope, receive, send_with)
+        except Exception as error:
+            _log.exception("the request %s failed", number)
+            if status:  # the answer has begun: the server can only hang up
+                raise
+            await respond(problem_of(error), number)(scope, receive, send_with)
         finally:
             route = getattr(scope.get("route"), "path", "none")
-            seconds = time.perf_counter() - started
-            self._metrics.count(scope["method"], route, status, seconds)
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            self._metrics.count(method, route, status or 500, time.perf_counter() - started)

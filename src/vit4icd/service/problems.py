@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from fastapi.responses import JSONResponse
 
@@ -15,7 +16,16 @@ from vit4icd.errors import (
     Vit4icdError,
 )
 
-__all__ = ["CODES", "MEDIA_TYPE", "Problem", "document", "problem_of", "require_known", "respond"]
+__all__ = [
+    "CODES",
+    "MEDIA_TYPE",
+    "Problem",
+    "document",
+    "is_utf8",
+    "problem_of",
+    "require_known",
+    "respond",
+]
 
 CODES: Mapping[str, tuple[int, str]] = {
     "invalid_request": (400, "The request is malformed"),
@@ -98,6 +108,20 @@ def require_known(what: str, names: Iterable[str], known: Iterable[str]) -> None
         raise Problem(
             "invalid_option", f"unknown {what}: {', '.join(unknown)}; there are: {listed}"
         )
+
+
+def is_utf8(text: bytes) -> bool:
+    """Return whether the bytes behind a percent-encoded text are UTF-8.
+
+    Example:
+        >>> is_utf8(b"id=caf%C3%A9"), is_utf8(b"id=caf%E9")
+        (True, False)
+    """
+    try:
+        unquote_to_bytes(text).decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def document(problem: Problem, request_id: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from starlette.formparsers import FormParser, MultiPartException, MultiPartParse
 from starlette.requests import ClientDisconnect, Request
 
 from vit4icd.service.fetching import Fetcher
-from vit4icd.service.problems import Problem, require_known
+from vit4icd.service.problems import Problem, is_utf8, require_known
 
 __all__ = ["Limits", "Picture", "Upload", "Uploads"]
 
@@ -112,6 +112,7 @@ class Uploads:
                 left for it, or a URL behind which no picture is fetched.
         """
         lease = _Lease(self)
+        request.state.is_streamed = True
         try:
             async with asyncio.timeout(self.limits.max_seconds):
                 upload = await self._read(request, lease, n_pictures, is_needed=is_needed)
@@ -135,6 +136,7 @@ class Uploads:
             Problem: too large, or too slow.
         """
         n_bytes = 0
+        request.state.is_streamed = True
         try:
             with path.open("wb") as file:
                 async with asyncio.timeout(self.limits.max_tar_seconds):
@@ -194,8 +196,11 @@ class Uploads:
 
     async def _parsed_fields(self, request: Request, lease: "_Lease") -> Upload:
         stream = _bounded(_textual(request.stream()), lease, _PART_BYTES)
+        text = b"".join([piece async for piece in stream])
+        if not is_utf8(text):
+            raise Problem("invalid_request", "the fields of the form are not UTF-8")
         try:
-            form = await FormParser(request.headers, stream).parse()
+            form = await FormParser(request.headers, _at_once(text)).parse()
         except ValueError as error:
             raise Problem("invalid_request", "the form cannot be read") from error
         if len(form.multi_items()) > self.limits.max_parts:
@@ -247,6 +252,11 @@ class _Lease:
     def end(self) -> None:
         self.uploads.held_bytes -= self.n_bytes
         self.n_bytes = 0
+
+
+async def _at_once(text: bytes) -> AsyncGenerator[bytes, None]:
+    yield text
+    yield b""
 
 
 async def _textual(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
