@@ -62,15 +62,17 @@ def _finished(client: TestClient, location: str) -> dict[str, Any]:
 def test_adds_the_pictures_of_a_tar(client: TestClient, pictures: list[Path]) -> None:
     members = {f"./a/{path.name}": path.read_bytes() for path in pictures}
     members |= {"notes.txt": b"no picture", "../../escape.jpg": pictures[0].read_bytes()}
+    members[f"{'x' * 1_024}.jpg"] = pictures[0].read_bytes()  # none could remove it again
     taken = client.post(PATH, content=_tar(members), headers=TAR)
     assert taken.status_code == 202
     job = _finished(client, taken.headers["location"])
-    assert (job["state"], job["n_done"], job["n_stored"], job["n_skipped"]) == ("done", 8, 7, 1)
+    assert (job["state"], job["n_done"], job["n_stored"], job["n_skipped"]) == ("done", 9, 7, 2)
     assert job["skipped"][0] == {
         "id": "notes.txt",
         "reason": "unsupported_format",
         "message": job["skipped"][0]["message"],
     }
+    assert job["skipped"][1]["reason"] == "invalid_request"
     found = search(client, pictures[2].read_bytes()).json()["matches"]
     assert found[0]["reference"] == "a/002.jpg"
     again = client.post(PATH, content=_tar(members), headers=TAR)

@@ -272,10 +272,33 @@ def test_counts_requests_by_route_for_monitors(filled: TestClient) -> None:
     assert "vit4icd_batch_jobs_count" in text
 
 
+def test_counts_methods_that_nobody_knows_as_one(client: TestClient) -> None:
+    for method in ("FOO", "BAR"):
+        assert client.request(method, "/v1/collections").status_code == 405
+    text = client.get("/metrics").text
+    assert 'vit4icd_requests_total{method="other"' in text
+    assert "FOO" not in text
+
+
+def test_refuses_ids_that_would_become_others(client: TestClient, pictures: list[Path]) -> None:
+    path, files = "/v1/collections/mine/images", {"image": ("any.jpg", pictures[0].read_bytes())}
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    for answer in (
+        client.post(f"{path}?id=caf%e9", files=files),
+        client.delete(f"{path}/caf%e9"),
+        client.post(path, content=b"image_url=http://a.example/&id=caf%e9", headers=form),
+    ):
+        assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
+        assert "UTF-8" in answer.json()["detail"]
+    assert client.post(f"{path}?id=caf%C3%A9", files=files).json()["id"] == "café"
+
+
 def test_describes_itself(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
     assert document["openapi"].startswith("3.")
     page = client.get("/docs").text
+    add_image = document["paths"]["/v1/collections/{collection}/images"]["post"]
+    assert {"200", "201"} <= add_image["responses"].keys()
     for path, methods in document["paths"].items():
         assert path in page
         for operation in methods.values():

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from vit4icd.datasets import members_of
 from vit4icd.errors import Vit4icdError
 from vit4icd.service.database import Database
-from vit4icd.service.library import Adding, Library, New
+from vit4icd.service.library import Adding, Library, New, require_id
 from vit4icd.service.previews import Previews
 from vit4icd.service.problems import Problem, problem_of
 from vit4icd.service.turns import Turns, is_heavy
@@ -256,6 +256,10 @@ class Jobs:
         if member.size > most:
             message = f"{member.size} bytes exceed the limit of {most}"
             return _Refused(name, Problem("too_large", message))
+        try:
+            require_id(name)
+        except Problem as problem:
+            return _Refused(name, problem)
         file = archive.extractfile(member)  # into memory; nothing is unpacked
         assert file is not None
         return New(name, file.read())

@@ -17,6 +17,7 @@ from vit4icd.service.problems import Problem
 from vit4icd.thresholds import Threshold
 
 __all__ = [
+    "MAX_ID",
     "Added",
     "Adding",
     "Found",
@@ -25,8 +26,12 @@ __all__ = [
     "Query",
     "Searching",
     "Shelf",
+    "require_id",
     "sha256_of_bytes",
 ]
+
+MAX_ID = 1_024
+"""Bytes of an id."""
 
 _NAMED = re.compile(r"(?:([A-Za-z0-9][A-Za-z0-9._-]*)=)?(.+)", re.DOTALL)
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
@@ -238,6 +243,17 @@ class Adding:
 def sha256_of_bytes(data: bytes) -> str:
     """Return what a file's content is known by."""
     return hashlib.sha256(data).hexdigest()
+
+
+def require_id(id_: str) -> str:
+    """Return an id that can be stored.
+
+    Raises:
+        Problem: it is too long, or empty.
+    """
+    if not 0 < len(id_.encode("utf-8", "surrogateescape")) <= MAX_ID:
+        raise Problem("invalid_request", f"an id has 1 to {MAX_ID} bytes")
+    return id_
 
 
 def _rounds(items: Sequence[New]) -> Iterator[list[int]]:

@@ -20,7 +20,7 @@ from vit4icd.service.answers import (
     image_body,
 )
 from vit4icd.service.handles import Reference, handle_of_reference, read_handle
-from vit4icd.service.library import Adding, New, Shelf, sha256_of_bytes
+from vit4icd.service.library import Adding, New, Shelf, require_id, sha256_of_bytes
 from vit4icd.service.previews import encode_jpeg, holder_of, shrink
 from vit4icd.service.problems import Problem
 from vit4icd.service.routes.shared import (
@@ -31,7 +31,6 @@ from vit4icd.service.routes.shared import (
     body_of,
     known_options,
     options_of,
-    require_id,
 )
 from vit4icd.service.state import State
 
@@ -69,6 +68,7 @@ class AddOptions(BaseModel):
 
 @router.post(
     "/collections/{collection}/images", dependencies=administers, status_code=201,
+    responses={200: {"model": AddAnswer, "description": "It was there already; nothing changed."}},
     openapi_extra={**body_of(_URLS, options=AddOptions, is_raw=True)},
 )  # fmt: skip
 async def add_image(

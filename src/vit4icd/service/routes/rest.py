@@ -17,11 +17,11 @@ from vit4icd.service.access import admin, reader
 from vit4icd.service.answers import MatchBody, RestAnswer
 from vit4icd.service.comparison import Comparing, Pair
 from vit4icd.service.handles import handle_of_reference
-from vit4icd.service.library import Adding, New, Searching, sha256_of_bytes
+from vit4icd.service.library import MAX_ID, Adding, New, Searching, require_id, sha256_of_bytes
 from vit4icd.service.library import Query as Asked
 from vit4icd.service.problems import Problem, problem_of
 from vit4icd.service.routes.images import preview_of, remove
-from vit4icd.service.routes.shared import MAX_ID, Held, body_of, options_of, require_id
+from vit4icd.service.routes.shared import Held, body_of, options_of
 from vit4icd.service.sifting import SiftedSearching
 from vit4icd.service.state import State
 from vit4icd.service.uploads import Upload

@@ -13,7 +13,6 @@ from vit4icd.service.state import State, state_of
 from vit4icd.service.uploads import Upload
 
 __all__ = [
-    "MAX_ID",
     "PROBLEMS",
     "Held",
     "Limit",
@@ -21,7 +20,6 @@ __all__ = [
     "body_of",
     "known_options",
     "options_of",
-    "require_id",
 ]
 
 Options = TypeVar("Options", bound=BaseModel)
@@ -43,8 +41,6 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     for status, text in (("4XX", "What is wrong with the request."), ("5XX", "What failed."))
 }
 
-MAX_ID = 1_024
-"""Bytes of an id."""
 _FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 _ABOUT_URLS = "In place of the part, where the service fetches pictures (--allow-urls)."
 
@@ -130,14 +126,3 @@ def options_of(asked: Options, upload: Upload) -> Options:
 def _has_form(request: Request) -> bool:
     kind = request.headers.get("content-type", "").lower()
     return kind.startswith(_FORMS) and request.headers.get("content-length") != "0"
-
-
-def require_id(id_: str) -> str:
-    """Return an id that can be stored.
-
-    Raises:
-        Problem: it is too long, or empty.
-    """
-    if not 0 < len(id_.encode("utf-8", "surrogateescape")) <= MAX_ID:
-        raise Problem("invalid_request", f"an id has 1 to {MAX_ID} bytes")
-    return id_
