@@ -141,6 +141,10 @@ def test_queues_undecided_matches_by_probability(filled: TestClient, pictures: l
     assert sum(queue["sums"]) == pytest.approx(sum(max(0.0, level) for level in levels), abs=0.01)
     first = queue["findings"][0]["id"]
     _decide(filled, decision="accept", match=first)
+    name = queue["findings"][0]["query"]["name"]
+    (again,) = (path.read_bytes() for path in pictures if path.name == name)
+    found = search(filled, again, name, review=True, threshold=-1, k=3).json()["matches"]
+    assert {match["state"] for match in found if match["id"] == first} == {"accepted"}
     assert filled.get("/v1/matches").json()["n_all"] == 17
     accepted = filled.get("/v1/matches", params={"state": "accepted"}).json()["findings"]
     assert [finding["id"] for finding in accepted] == [first]

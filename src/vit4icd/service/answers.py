@@ -85,6 +85,9 @@ class MatchBody(BaseModel):
     id: str | None = Field(
         default=None, description="Opaque; given where the match is kept for review."
     )
+    state: State | None = Field(
+        default=None, description="What was decided of it, where it is kept."
+    )
     query: str
     reference: str
     reference_base64: str | None = None

@@ -80,7 +80,7 @@ export class Search {
   show(answer, file) {
     const { query, matches } = answer;
     this.findings = matches.map((match) => ({
-      id: match.id, level: match.probability ?? match.score, query, match, collection: answer.basis.collection,
+      id: match.id, state: match.state, level: match.probability ?? match.score, query, match, collection: answer.basis.collection,
     }));
     $("view-search").classList.add("compact");
     $("result").hidden = false;
