@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from tests.service.conftest import until
 from vit4icd.images import read_image, write_image
+from vit4icd.service.previews import shrink
 
 CHROMIUM = (
     os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
@@ -246,15 +247,16 @@ def test_says_which_parts_were_found(start: Starter, page: Page, tmp_path: Path)
     height, width = photograph.shape[:2]
     collage = np.full((2 * height, 2 * width, 3), 255, np.uint8)
     collage[height:, width:] = photograph
-    write_image(tmp_path / "collage.png", collage, suffix=".png")
+    Image.fromarray(collage).save(tmp_path / "collage.tif")  # which no browser shows
     _open(page, start())
     page.locator("#regions").check()
     for query, found in (
-        (tmp_path / "collage.png", "query: bottom right part; reference: whole"),
+        (tmp_path / "collage.tif", "query: bottom right part; reference: whole"),
         (DEMO / "photographs" / "brook.jpg", None),
     ):
         page.set_input_files("#file", query)
         expect(page.locator("#query-name")).to_have_text(query.name)
+        until(lambda: page.locator("#query-image").evaluate("it => it.naturalWidth > 0"))
         card, facts = page.locator(".card", has_text="brook.jpg"), page.locator(".facts-list")
         expect(card).to_have_count(1)
         words = [card.inner_text()]
@@ -343,7 +345,13 @@ def test_judges_duplicates_in_the_same_queue(start: Starter, page: Page) -> None
     _open(page, start())
     page.locator("nav a[data-view=queue]").click()
     expect(page.locator("#queue-empty")).to_be_visible()
+    proofs = _held_back(page, "**/proof")
     page.get_by_role("button", name="Find duplicates").click()
+    expect(page.locator(".facts-list")).to_contain_text("being looked for")
+    expect(page.locator(".stage img")).to_have_count(2)
+    _wait_for(page, proofs)
+    proofs[0].continue_()
+    page.unroute("**/proof")
     rows = page.locator("#list button")
     expect(rows).to_have_count(1)  # again.jpg and nuthatch.jpg
     expect(page.locator("#live")).to_have_text("1 group, 1 to judge.")
@@ -361,13 +369,18 @@ def test_judges_duplicates_in_the_same_queue(start: Starter, page: Page) -> None
     expect(page.locator("#queue-empty")).to_be_visible()
 
 
-def test_shows_nasty_names_as_text(start: Starter, page: Page) -> None:
+def test_shows_nasty_names_as_text(start: Starter, page: Page, tmp_path: Path) -> None:
     _open(page, start())
-    _search(page, _nasty(DEMO / "photographs" / "wine.jpg"), "One match")
+    small = shrink(read_image(DEMO / "photographs" / "wine.jpg"), 200)
+    write_image(tmp_path / "small.png", small, suffix=".png")
+    _search(page, _nasty(tmp_path / "small.png"), "One match")
     expect(page.locator("#query-name")).to_have_text(NASTY)
     expect(page.locator(".card")).to_contain_text("<b>wine.jpg")
     page.locator(".card").click()
     expect(page.locator("#queue-title")).to_contain_text(NASTY)
+    expect(page.locator(".stage img")).to_have_count(2)
+    page.keyboard.press("1")
+    expect(page.locator(".tools .end span")).to_have_text("100 %")
     page.keyboard.press("a")
     page.locator("nav a[data-view=decisions]").click()
     expect(page.locator("#decided li")).to_contain_text(NASTY)
@@ -498,5 +511,9 @@ def test_logs_in_with_a_key(start: Starter, page: Page, tmp_path: Path) -> None:
     _search(page, QUERY, "2 matches")
     page.locator(".card").first.click()
     expect(page.locator("[data-act=accept]")).to_be_disabled()  # the key only reads
+    page.route("**/logout", lambda route: route.abort())
+    page.get_by_role("button", name="Log out").click()
+    expect(page.locator("#problem")).to_contain_text("still logged in")
+    page.unroute("**/logout")
     page.get_by_role("button", name="Log out").click()
     expect(page.get_by_role("heading")).to_have_text("Log in")

@@ -8,6 +8,7 @@ export const MODES = [
   ["both", "Side by side", "b"], ["slider", "Slider", "l"], ["flicker", "Flicker", "f"],
   ["difference", "Difference", "d"], ["overlay", "Overlay", "o"],
 ];
+const NOT_PROVEN = { none: "not proven", asked: "being looked for…", failed: "could not be asked" };
 const FLICKER_MS = 650; // well below three flashes a second
 const LARGEST = 24;
 
@@ -86,22 +87,32 @@ export class Comparison {
     this.finding = finding;
     this.overlap = finding.match.overlap;
     this.query = this.reference = null;
+    this.isLoading = true;
+    this.proof = "none";
     this.describe();
     this.stage.replaceChildren();
+    this.note.hidden = true;
     const load = (picture) => {
       const image = el("img", { alt: "", draggable: false, src: `/v1/images/${picture}/thumbnail?size=full` });
       return image.decode().then(() => image, () => null);
     };
     const [query, reference] = await Promise.all([load(finding.query.picture), load(finding.match.picture)]);
     if (number !== this.number) return;
-    [this.query, this.reference] = [query, reference];
-    if (!this.overlap && !finding.match.verified && query && reference) {
-      const proof = await get(`/v1/matches/${finding.id}/proof`).catch(() => ({ overlap: null }));
-      if (number !== this.number) return;
-      this.overlap = proof.overlap;
-      this.describe();
-    }
+    [this.query, this.reference, this.isLoading] = [query, reference, false];
     this.view = { zoom: 1, x: 0.5, y: 0.5 };
+    if (!this.overlap && !finding.match.verified && query && reference) this.prove(finding, number);
+    this.arrange();
+  }
+
+  // The pictures are there to be looked at meanwhile.
+  async prove(finding, number) {
+    this.proof = "asked";
+    this.describe();
+    const found = await get(`/v1/matches/${finding.id}/proof`).catch(() => null);
+    if (number !== this.number) return;
+    this.proof = found ? "none" : "failed";
+    this.overlap = found ? found.overlap : null;
+    this.describe();
     this.arrange();
   }
 
@@ -115,7 +126,7 @@ export class Comparison {
     this.facts.replaceChildren(
       ...fact("Verdict", verdict), ...fact("Probability", percent(match.probability)),
       ...fact("Score", decimal(match.score)),
-      ...fact("In common", overlap ? `${share(overlap.query_share)} of the ${one}, ${share(overlap.reference_share)} of the ${other}` : "not proven", true),
+      ...fact("In common", overlap ? `${share(overlap.query_share)} of the ${one}, ${share(overlap.reference_share)} of the ${other}` : NOT_PROVEN[this.proof], true),
       ...fact("Found as", views(match, one, other), true),
       ...fact("Group", this.finding.group ? `${this.finding.group.n_images} copies` : null),
       ...fact(capital(one), `${query.name}${size(query) ? ` · ${size(query)}` : ""}`, true),
@@ -143,13 +154,13 @@ export class Comparison {
       this.knobLabel.textContent = knobs[this.mode][0];
       this.knob.value = 100 * knobs[this.mode][1];
     }
-    if (!this.finding) return;
+    if (!this.finding || this.isLoading) return;
     const missing = !this.query || !this.reference;
     const laid = this.mode !== "both" && !this.overlap;
     this.note.hidden = !(missing || laid);
     this.note.textContent = missing
       ? "No preview of one of the pictures is kept, so there is little to compare."
-      : `What the two have in common was not proven: the ${this.sides()[1]} is laid over the whole ${this.sides()[0]}.`;
+      : `What the two have in common: ${NOT_PROVEN[this.proof]}; the ${this.sides()[1]} is laid over the whole ${this.sides()[0]}.`;
     this.build_panes();
     this.draw();
     if (this.mode === "flicker") {
@@ -246,7 +257,15 @@ export class Comparison {
     const same = scale * enlargement(this.matrix, there);
     const mix = (a, b) => a + (b - a) * t;
     const at = [mix(this.view.x * width, there[0]), mix(this.view.y * height, there[1])];
-    this.put(this.planes[1], pane, Math.exp(mix(Math.log(whole), Math.log(same))), at);
+    this.beside = { at, scale: Math.exp(mix(Math.log(whole), Math.log(same))) };
+    this.put(this.planes[1], pane, this.beside.scale, at);
+  }
+
+  // A step on the other picture as one on the first, which may be turned or mirrored.
+  across(step) {
+    const { at, scale } = this.beside, to = at.map((value, axis) => value + step[axis] / scale);
+    const [from, there] = [project(this.matrix, at), project(this.matrix, to)];
+    return there.map((value, axis) => (value - from[axis]) * this.scale);
   }
 
   put(one, pane, scale, [x, y]) {
@@ -275,7 +294,13 @@ export class Comparison {
 
   zoomBy(factor) {
     const zoom = this.view.zoom * factor;
-    this.view.zoom = Math.min(LARGEST, Math.max(0.5, Math.abs(zoom - 1) < 0.04 ? 1 : zoom));
+    this.zoomTo(Math.abs(zoom - 1) < 0.04 ? 1 : zoom);
+  }
+
+  // From half of what fits, or the pixels as they are, to many times that.
+  zoomTo(zoom) {
+    const real = this.scale ? this.view.zoom / this.scale : 1;
+    this.view.zoom = Math.min(Math.max(LARGEST, real), Math.max(Math.min(0.5, real), zoom));
     this.draw();
   }
 
@@ -285,7 +310,7 @@ export class Comparison {
   }
 
   oneToOne() {
-    if (this.scale) this.zoomBy(1 / this.scale);
+    if (this.scale) this.zoomTo(this.view.zoom / this.scale);
   }
 
   moveBy(dx, dy) {
@@ -296,16 +321,19 @@ export class Comparison {
   }
 
   listen() {
-    let held = null;
+    let held = null, isBeside = false;
     this.stage.addEventListener("pointerdown", (event) => {
       held = [event.clientX, event.clientY];
+      isBeside = this.mode === "both" && event.target.closest(".pane") === this.stage.lastElementChild;
       this.stage.setPointerCapture(event.pointerId);
       if (this.mode === "slider") this.slideTo(event);
     });
     this.stage.addEventListener("pointermove", (event) => {
       if (!held) return;
       if (this.mode === "slider") return this.slideTo(event);
-      this.moveBy(event.clientX - held[0], event.clientY - held[1]);
+      const step = [event.clientX - held[0], event.clientY - held[1]];
+      const isSame = isBeside && this.matrix && this.view.zoom > 1.5; // both show the same place
+      this.moveBy(...(isSame ? this.across(step) : step));
       held = [event.clientX, event.clientY];
     });
     for (const name of ["pointerup", "pointercancel"]) this.stage.addEventListener(name, () => { held = null; });
