@@ -433,7 +433,8 @@ def test_fits_every_screen(start: Starter, browser: Browser, width: int, scheme:
     page = context.new_page()
     page.set_default_timeout(SECONDS)
     _open(page, start())
-    _search(page, QUERY, "2 matches")
+    long = {"name": f"{'x' * 180}.jpg", "mimeType": "image/jpeg", "buffer": QUERY.read_bytes()}
+    _search(page, long, "2 matches")
     for act in ("nothing", "open", "decisions"):
         if act == "open":
             page.locator(".card").first.click()
