@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from tests.service.conftest import until
@@ -183,6 +184,8 @@ def test_searches_compares_and_judges(start: Starter, page: Page) -> None:
     expect(page.locator("#decided li")).to_have_count(2)
     page.locator("#decided li", has_text="reject").get_by_role("button").click()
     expect(page.locator("#decided li")).to_have_count(1)
+    expect(page.locator("#decided li").get_by_role("button")).to_be_focused()
+    expect(page.locator("#queue-count")).to_have_text("1")
     page.locator("nav a[data-view=search]").click()
     _search(page, QUERY, "2 matches")
 
@@ -269,26 +272,34 @@ def test_says_which_parts_were_found(start: Starter, page: Page, tmp_path: Path)
 
 def test_goes_through_the_queue_by_keys_and_threshold(start: Starter, page: Page) -> None:
     _open(page, start())
-    for name, title in (("q01", "One match"), ("q08", "2 matches")):
-        _search(page, DEMO / "queries" / f"{name}.jpg", title)
+    _search(page, QUERY, "2 matches")
+    _search(page, DEMO / "queries" / "q01.jpg", "One match")
+    _search(page, DEMO / "photographs" / "nuthatch.jpg", "2 matches")
     page.locator("nav a[data-view=queue]").click()
     rows = page.locator("#list button")
-    expect(rows).to_have_count(3)
-    expect(page.locator("#live")).to_contain_text("3 of 3 pairs")
+    expect(rows).to_have_count(5)
+    expect(page.locator("#live")).to_contain_text("5 of 5 pairs")
     for least in ("50", "99"):
         page.locator("#least").fill(least)
         shown = rows.count()
-        expect(page.locator("#live")).to_contain_text(f"{shown} of 3 pairs")
+        expect(page.locator("#live")).to_contain_text(f"{shown} of 5 pairs")
+    page.locator("#least").evaluate("it => { it.max = 200; }")
+    page.locator("#least").fill("150")
+    expect(page.locator("#none-left")).to_have_text("None at this threshold.")
+    expect(page.locator("#why-none")).to_be_hidden()
     page.locator("#least").fill("0")
     page.keyboard.press("?")
     expect(page.locator("#legend")).to_be_visible()
     page.keyboard.press("a")  # means nothing while the legend is open
     page.keyboard.press("Escape")
-    expect(page.locator("#queue-count")).to_have_text("3")
+    expect(page.locator("#queue-count")).to_have_text("5")
     page.keyboard.press("s")
     expect(rows.nth(1)).to_have_attribute("aria-current", "true")
+    rows.filter(has_text="again.jpg").first.click()
     page.locator("[data-act=never]").click()
-    expect(page.locator("#queue-count")).to_have_text("2")
+    expect(page.locator("#list .never")).to_have_count(2)  # of both queries
+    expect(page.locator("#queue-count")).to_have_text("3")
+    expect(page.locator("#live")).to_contain_text("3 of 3 pairs")
     page.locator("nav a[data-view=decisions]").click()
     expect(page.locator("#negatives li")).to_have_count(1)
     with page.expect_download() as download:
@@ -306,6 +317,7 @@ def test_judges_one_pair_by_keys_in_a_hurry(start: Starter, page: Page) -> None:
     page.keyboard.down("a")
     page.keyboard.down("a")  # as a key that is held repeats
     _wait_for(page, held)
+    expect(page.locator("#status")).to_contain_text("still on its way")
     held[0].continue_()
     page.unroute("**/v1/decisions")
     expect(page.locator("#list .accepted")).to_have_count(1)
@@ -484,6 +496,7 @@ def test_can_be_used_by_keyboard_and_read_aloud(start: Starter, page: Page) -> N
     page.locator(".card").first.focus()
     page.keyboard.press("Enter")
     expect(page.locator("#view-queue")).to_be_visible()
+    expect(page.locator("#queue-title")).to_be_focused()
     nameless = page.evaluate(
         """() => [...document.querySelectorAll("button, input, select, a")].filter((it) =>
           it.checkVisibility() && it.type !== "hidden" && !it.innerText
@@ -493,6 +506,10 @@ def test_can_be_used_by_keyboard_and_read_aloud(start: Starter, page: Page) -> N
     assert nameless == []
     assert page.locator("img:not([alt])").count() == 0
     expect(page.locator("#status")).to_contain_text("Match 1 of 2")
+    for name in ("main", "constructor"):  # the skip link's, and what every object has
+        page.goto(f"{_address(page)}#{name}")
+        page.reload()
+        expect(page.locator("#view-search")).to_be_visible()
 
 
 def test_logs_in_with_a_key(start: Starter, page: Page, tmp_path: Path) -> None:

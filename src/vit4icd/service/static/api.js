@@ -35,6 +35,10 @@ export function post(path, body) {
 }
 
 export async function logOut() {
-  await fetch("/logout", { method: "POST", headers: { "X-CSRF-Token": meta("csrf-token") } });
+  const headers = { "X-CSRF-Token": meta("csrf-token") };
+  const response = await fetch("/logout", { method: "POST", headers }).catch(() => null);
+  if (!response) throw new Problem({ detail: "the service cannot be reached: you are still logged in" }, 0);
+  const isOver = response.ok || response.status === 401;
+  if (!isOver) throw new Problem(await response.json().catch(() => ({})), response.status);
   location.assign("/login");
 }

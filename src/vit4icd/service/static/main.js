@@ -1,6 +1,6 @@
 // Starts the page: views by the address's hash, and the keys.
 
-import { get, logOut } from "./api.js";
+import { logOut } from "./api.js";
 import { $, complain } from "./dom.js";
 import { loadDecisions } from "./decided.js";
 import { MODES } from "./comparison.js";
@@ -8,20 +8,20 @@ import { Queue } from "./queue.js";
 import { Search } from "./search.js";
 
 const queue = new Queue();
-new Search((findings, index) => {
+const search = new Search((findings, index) => {
   location.hash = "#match";
   show("queue", "search");
   queue.showSearch(findings, index);
-}, count, () => {
+}, () => queue.recount(), () => {
   location.hash = "#search";
   show("search");
 });
 
-function count() {
-  return get("/v1/matches?state=undecided&limit=1").then(({ n_all }) => queue.count(n_all), () => {});
-}
+queue.others = () => search.findings;
 
-const VIEWS = { search: async () => {}, queue: () => queue.load(), decisions: loadDecisions };
+const VIEWS = {
+  search: async () => search.draw(), queue: () => queue.load(), decisions: () => loadDecisions((one) => queue.undone(one)),
+};
 
 function show(view, current = view) {
   for (const name of Object.keys(VIEWS)) $(`view-${name}`).hidden = name !== view;
@@ -34,8 +34,9 @@ function show(view, current = view) {
 async function follow() {
   const name = location.hash.slice(1);
   if (name === "match" && queue.isSearch) return show("queue", "search");
-  if (name && name !== "match" && !(name in VIEWS)) return; // the skip link
-  const view = name in VIEWS ? name : "search";
+  const isView = Object.hasOwn(VIEWS, name), isOpen = Object.keys(VIEWS).some((one) => !$(`view-${one}`).hidden);
+  if (name && name !== "match" && !isView && isOpen) return; // the skip link
+  const view = isView ? name : "search";
   if ($(`view-${view}`).hidden) complain("");
   show(view);
   try {
@@ -63,8 +64,8 @@ document.addEventListener("keydown", (event) => {
 });
 
 $("legend-button").addEventListener("click", () => $("legend").showModal());
-$("logout")?.addEventListener("click", logOut);
+$("logout")?.addEventListener("click", () => logOut().catch((problem) => complain(problem.message)));
 addEventListener("hashchange", follow);
 follow();
-count();
+queue.recount();
 document.documentElement.dataset.ready = "yes";

@@ -4,6 +4,18 @@ import { get, post } from "./api.js";
 import { Comparison } from "./comparison.js";
 import { $, complain, el, meta, percent, preview, say } from "./dom.js";
 
+// Gives pairs the state that the service gives them by a decision: it is on contents, wherever they are.
+function settle(items, decision, on, query, reference) {
+  const isUndone = decision === "undo", pair = String([query, reference].sort());
+  for (const item of items) {
+    const both = [item.query.sha256, item.match.image?.sha256], state = item.state ?? "undecided";
+    const isIt = both[1] === reference || (item.kind === "group" && both[0] === reference);
+    if (on === "pair" ? String(both.sort()) === pair : isIt && state === (isUndone ? "never" : "undecided")) {
+      item.state = isUndone ? "undecided" : WORDS[decision];
+    }
+  }
+}
+
 const WORDS = { accept: "accepted", reject: "rejected", never: "never" };
 
 export class Queue {
@@ -13,6 +25,8 @@ export class Queue {
     this.done = [];
     this.next = null;
     this.isSearch = false;
+    this.others = () => []; // pairs that are shown elsewhere on the page
+    this.counting = 0;
     this.isBusy = false; // a decision is on its way
     this.turn = 0; // which list is shown: answers for an earlier one are dropped
     this.comparison = new Comparison($("comparison"), {
@@ -70,6 +84,7 @@ export class Queue {
     this.isSearch = true;
     this.take(findings, null);
     this.select(index);
+    $("queue-title").focus();
   }
 
   take(findings, page) {
@@ -85,9 +100,24 @@ export class Queue {
   }
 
   count(n) {
-    this.n = n;
     $("queue-count").textContent = n;
     $("queue-count").hidden = !n;
+  }
+
+  // Asks what is left: a decision may settle pairs that are not listed here.
+  async recount() {
+    const { turn } = this, number = ++this.counting;
+    try {
+      const all = await get("/v1/matches?state=undecided&limit=1");
+      const page = this.isSearch || !$("kind").value ? all : await get(this.path().replace("limit=100", "limit=1"));
+      if (number !== this.counting) return;
+      this.count(all.n_all);
+      if (turn !== this.turn || !this.page) return;
+      Object.assign(this.page, { counts: page.counts, sums: page.sums, n_all: page.n_all });
+      this.tell();
+    } catch {
+      // the next decision asks again
+    }
   }
 
   async more() {
@@ -112,6 +142,11 @@ export class Queue {
 
   filter() {
     $("least-shown").textContent = `${$("least").value} %`;
+    this.tell();
+    this.list();
+  }
+
+  tell() {
     if (this.page) {
       const from = Number($("least").value);
       const n = this.page.counts.slice(from).reduce((sum, value) => sum + value, 0);
@@ -119,14 +154,16 @@ export class Queue {
       const precise = n ? `, about ${Math.round((100 * sure) / n)} % of them copies` : "";
       $("live").textContent = `${n} of ${this.page.n_all} pairs${precise}`;
     }
-    this.list();
   }
 
   list() {
-    const visible = this.visible();
+    const visible = this.visible(), focused = document.activeElement?.closest("#list button")?.dataset.index;
     $("queue-empty").hidden = visible.length > 0;
     $("queue-work").hidden = visible.length === 0;
+    $("none-left").textContent = this.items.length ? "None at this threshold." : "Nothing waits for you.";
+    $("why-none").hidden = this.items.length > 0;
     $("list").replaceChildren(...visible.map((index) => this.row(index)));
+    if (focused) $("list").querySelector(`[data-index="${focused}"]`)?.focus({ preventScroll: true });
   }
 
   row(index) {
@@ -172,7 +209,7 @@ export class Queue {
     if (!item || meta("may-decide") !== "yes") return;
     if (!(await this.sent({ decision, match: item.id }))) return;
     complain("");
-    this.mark(item, WORDS[decision]);
+    this.mark(item, decision);
     this.done.push([item, decision]);
     if (this.items[this.index] === item) this.select(this.following(this.index)); // nobody went on
     say(`${item.match.reference}: ${WORDS[decision]}`);
@@ -180,7 +217,10 @@ export class Queue {
 
   // Sends one decision at a time: a second one would be about a pair that nobody has seen yet.
   async sent(decision) {
-    if (this.isBusy) return false;
+    if (this.isBusy) {
+      say("The decision before this one is still on its way; nothing was decided.");
+      return false;
+    }
     this.isBusy = true;
     try {
       await post("/v1/decisions", decision);
@@ -199,11 +239,19 @@ export class Queue {
     return rest.find((one) => (this.items[one].state ?? "undecided") === "undecided") ?? index;
   }
 
-  mark(item, state) {
-    const was = item.state === "undecided", is = state === "undecided";
-    if (this.n !== undefined && was !== is) this.count(Math.max(0, this.n + (is ? 1 : -1)));
-    item.state = state;
+  mark(item, decision, on = decision === "never" ? "reference" : "pair") {
+    this.settle(decision, on, item.query.sha256, item.match.image?.sha256, item);
+  }
+
+  // What was undone in the list of decisions.
+  undone({ query, reference }) {
+    this.settle("undo", query ? "pair" : "reference", query, reference);
+  }
+
+  settle(decision, on, query, reference, ...items) {
+    settle(new Set([...items, ...this.items, ...this.others()]), decision, on, query, reference);
     this.list();
+    this.recount();
   }
 
   async undo() {
@@ -213,7 +261,7 @@ export class Queue {
     const on = decision === "never" ? "reference" : "pair";
     if (!(await this.sent({ decision: "undo", match: item.id, on }))) return;
     this.done = this.done.filter((one) => one !== last);
-    this.mark(item, "undecided");
+    this.mark(item, "undo", on);
     if (this.items.includes(item)) this.select(this.items.indexOf(item));
     say(`${item.match.reference}: undone`);
   }

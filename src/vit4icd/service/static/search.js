@@ -85,15 +85,31 @@ export class Search {
     $("view-search").classList.add("compact");
     $("result").hidden = false;
     URL.revokeObjectURL($("query-image").src);
-    $("query-image").src = URL.createObjectURL(file);
+    this.picture(file, query);
     $("query-image").alt = "The picture that was searched";
     $("query-name").textContent = query.name;
     $("query-size").textContent = query.width ? `${query.width} × ${query.height}` : "";
     const n = matches.length;
     $("result-title").textContent = n === 0 ? "No copy was found" : n === 1 ? "One match" : `${n} matches`;
     $("result-note").textContent = this.note(answer);
-    $("cards").replaceChildren(...this.findings.map((finding, index) => this.card(finding, index)));
+    this.draw();
     say(`${$("result-title").textContent}. ${$("result-note").textContent}`);
+  }
+
+  draw() {
+    $("cards").replaceChildren(...this.findings.map((finding, index) => this.card(finding, index)));
+  }
+
+  // The file itself; of a kind that browsers do not show, the preview that the service made.
+  picture(file, query) {
+    const image = $("query-image");
+    image.hidden = false;
+    image.onerror = () => {
+      image.onerror = null;
+      if (query.picture) image.src = `/v1/images/${query.picture}/thumbnail?size=full`;
+      else image.hidden = true;
+    };
+    image.src = URL.createObjectURL(file);
   }
 
   note({ matches, nearest, n_rejected, n_never, basis }) {
