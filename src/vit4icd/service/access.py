@@ -73,10 +73,11 @@ class Access:
     def require_same_site(self, request: HTTPConnection, method: str) -> None:
         """Refuse changes that a browser sends for another site, or without the page's token.
 
-        Programs send neither an origin nor a cookie, and need no token.
+        Programs send neither an origin nor a cookie, and need no token. What the request may do
+        was found out before.
 
         Raises:
-            Problem: such a request.
+            Problem: such a request, or one of a session that has ended.
         """
         if method in _SAFE:
             return

@@ -123,6 +123,8 @@ class Findings:
     def drop(self, findings: Iterable[Finding]) -> None:
         """Keep findings no more, unless somebody has judged them."""
         dropped = list(findings)
+        if not dropped:
+            return
         with self._database.writing() as connection:
             connection.executemany(
                 "DELETE FROM findings WHERE id = ? AND state = 'undecided'",
