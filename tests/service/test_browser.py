@@ -158,8 +158,8 @@ def _address(page: Page) -> str:
     return page.url.partition("#")[0]
 
 
-def _nasty(path: Path) -> dict[str, object]:
-    return {"name": NASTY, "mimeType": "image/jpeg", "buffer": path.read_bytes()}
+def _named(name: str, path: Path) -> dict[str, object]:
+    return {"name": name, "mimeType": "image/jpeg", "buffer": path.read_bytes()}
 
 
 def test_searches_compares_and_judges(start: Starter, page: Page) -> None:
@@ -385,7 +385,7 @@ def test_shows_nasty_names_as_text(start: Starter, page: Page, tmp_path: Path) -
     _open(page, start())
     small = shrink(read_image(DEMO / "photographs" / "wine.jpg"), 200)
     write_image(tmp_path / "small.png", small, suffix=".png")
-    _search(page, _nasty(tmp_path / "small.png"), "One match")
+    _search(page, _named(NASTY, tmp_path / "small.png"), "One match")
     expect(page.locator("#query-name")).to_have_text(NASTY)
     expect(page.locator(".card")).to_contain_text("<b>wine.jpg")
     page.locator(".card").click()
@@ -445,8 +445,7 @@ def test_fits_every_screen(start: Starter, browser: Browser, width: int, scheme:
     page = context.new_page()
     page.set_default_timeout(SECONDS)
     _open(page, start())
-    long = {"name": f"{'x' * 180}.jpg", "mimeType": "image/jpeg", "buffer": QUERY.read_bytes()}
-    _search(page, long, "2 matches")
+    _search(page, _named(f"{'x' * 180}.jpg", QUERY), "2 matches")
     for act in ("nothing", "open", "decisions"):
         if act == "open":
             page.locator(".card").first.click()
