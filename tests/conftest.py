@@ -10,6 +10,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import onnx
 import pytest
+from hypothesis import settings
 from onnx import TensorProto, helper, numpy_helper
 
 from vit4icd.describer import OnnxDescriber, load_describer
@@ -18,6 +19,10 @@ from vit4icd.preprocessing import Preprocessing
 from vit4icd.storage import ModelCard, file_sha256, fingerprint, write_model_card
 
 DATA = Path(__file__).parent / "data"
+
+# A slow machine is no fault: nothing here is a timed test.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture

@@ -65,7 +65,7 @@ def test_leaves_its_input_alone(name: str) -> None:
     np.testing.assert_array_equal(PICTURE, before)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10**6), st.floats(0.05, 1.0), st.booleans())
 def test_makes_the_same_bytes_from_the_same_seed(
     seed: int, strength: float, official: bool
@@ -239,7 +239,7 @@ def test_averages_a_long_side_that_shrinks() -> None:
     assert np.abs(shrunk.astype(int) - 127).max() < 12
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 400), st.integers(1, 400), st.integers(0, 10**6))
 def test_edits_pictures_of_any_shape(width: int, height: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

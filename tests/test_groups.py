@@ -47,14 +47,13 @@ def _obvious(scored: Edges, share: float) -> list[list[str]]:
     return sorted([IDS[row] for row in sorted(group)] for group in groups if len(group) > 1)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(scored=edges, strictness=strictnesses)
 def test_equals_counting_every_link(scored: Edges, strictness: Strictness) -> None:
     found = group_pairs(IDS, _pairs(scored), strictness=strictness)
     assert found == _obvious(scored, SHARES[strictness])
 
 
-@settings(deadline=None)
 @given(scored=edges)
 def test_never_chains_in_a_clique(scored: Edges) -> None:
     paired = {frozenset((IDS[left], IDS[right])) for left, right in scored}
@@ -62,7 +61,6 @@ def test_never_chains_in_a_clique(scored: Edges) -> None:
         assert all(frozenset(two) in paired for two in itertools.combinations(group, 2))
 
 
-@settings(deadline=None)
 @given(scored=edges)
 def test_finds_what_is_connected_as_components(scored: Edges) -> None:
     label = list(range(len(IDS)))
@@ -74,7 +72,6 @@ def test_finds_what_is_connected_as_components(scored: Edges) -> None:
     assert group_pairs(IDS, _pairs(scored), strictness="component") == expected
 
 
-@settings(deadline=None)
 @given(scored=edges, strictness=strictnesses, threshold=st.sampled_from([0.2, 0.3, 0.4]))
 def test_only_splits_groups_when_the_threshold_rises(
     scored: Edges, strictness: Strictness, threshold: float
@@ -85,7 +82,6 @@ def test_only_splits_groups_when_the_threshold_rises(
         assert any(set(group) <= set(larger) for larger in wide)
 
 
-@settings(deadline=None)
 @given(scored=edges, strictness=strictnesses, seed=st.integers(0, 1000))
 def test_does_not_depend_on_the_order_or_direction_of_pairs(
     scored: Edges, strictness: Strictness, seed: int
@@ -99,7 +95,6 @@ def test_does_not_depend_on_the_order_or_direction_of_pairs(
     assert found == group_pairs(IDS, _pairs(scored), strictness=strictness)
 
 
-@settings(deadline=None)
 @given(scored=edges)
 def test_is_strictest_as_clique_and_loosest_as_component(scored: Edges) -> None:
     whole = group_pairs(IDS, _pairs(scored), strictness="component")

@@ -124,7 +124,7 @@ def test_is_one_for_a_perfect_ranking() -> None:
     assert micro_average_precision(precision_recall_curve(pairs, truth)) == 1.0
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(rankings())
 def test_gives_intervals_between_zero_and_one(ranking: Raw) -> None:
     pairs, truth = _sets(ranking)

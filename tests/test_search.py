@@ -53,7 +53,7 @@ def _rows(pairs: Pairs) -> list[tuple[int, int]]:
     ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10_000),
     n_queries=st.integers(0, 9),
@@ -177,7 +177,7 @@ def test_gives_exactly_as_many_as_asked_when_single_precision_is_higher() -> Non
         assert len(best_pairs(queries, references, max_pairs=2)) == 2
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     seed=st.integers(0, 10_000),
     n_images=st.integers(0, 60),

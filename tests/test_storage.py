@@ -62,7 +62,7 @@ def test_lets_two_write_one_file_at_once(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(ids=names, data=st.data())
 def test_gives_back_the_descriptors_that_were_written(
     ids: list[str], data: st.DataObject, tmp_path_factory: pytest.TempPathFactory

@@ -293,7 +293,7 @@ def test_sends_files_to_the_trash(photos: Path, tmp_path: Path, model: Path) -> 
     assert _lines(tmp_path / "j")[-1]["undo"].startswith("restore ")
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     layout=st.dictionaries(
         st.sampled_from([f"{folder}{name}.jpg" for folder in ("", "x/", "y/") for name in "abcd"]),
