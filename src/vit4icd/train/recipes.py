@@ -251,7 +251,7 @@ def refine() -> Recipe:
 def levels() -> Recipe:
     """Return what goes on from a teacher of ``cpu`` that describes by two levels of its maps.
 
-    An hour and a quarter at a small rate, norms as they are, on the contrast of descriptors whose
+    Two hours at a small rate, norms as they are, on the contrast of descriptors whose
     projection was learnt on copies already (``vit4icd export --levels --whiten ... --copies 3``);
     the finer level had not been trained for copies before. More copies are hidden in other pictures
     than ``cpu`` hides, and fewer left plain. The other stages are those of ``cpu``.
@@ -261,7 +261,7 @@ def levels() -> Recipe:
     assert teacher.feed.edits is not None
     hidden = replace(teacher.feed.edits, hide_share=0.35)
     schedule = Schedule(
-        n_epochs=120, steps_per_epoch=10, learning_rate=2e-4, warmup_epochs=1, decay_from_epoch=20
+        n_epochs=200, steps_per_epoch=10, learning_rate=2e-4, warmup_epochs=1, decay_from_epoch=20
     )
     loop = replace(
         teacher.loop,
