@@ -93,7 +93,6 @@ def calibrate(
         factor=normalisation.factor,
         neighbours=normalisation.neighbours,
         source=source,
-        n_independent=int(fits.sum()) // n_copies * len(unrelated),
     )
     held_own, held_best_other = own[~fits], others[~fits].max(axis=1)
     present = np.arange(len(held_own)) % 2 == 0

@@ -33,7 +33,7 @@ _MIN_POSITIVES, _MIN_NEGATIVES = 50, 10_000
 _WIDTH = 0.03  # of the kernel that smooths the copies' scores
 _STEP = 0.005  # of the differences along the tail of unrelated scores
 _LEVELS_A_DECADE = 8
-_BEYOND = 10  # independent pairs that the most extreme level must rest on
+_BEYOND = 10  # negative pairs that the most extreme level must rest on
 _KNOTS = 121
 
 Scores = Float[np.ndarray, "*pair"]
@@ -132,22 +132,19 @@ def fit_calibration(
     factor: float,
     neighbours: int,
     source: str = "",
-    n_independent: int | None = None,
 ) -> Calibration:
     """Fit from scores of copies against their originals, and of unrelated pairs.
 
-    Unrelated scores are kept as tail quantiles down to one pair in ``n_independent / 10``, where
-    the copies of one picture, which score alike, count as one; copies' as 201 quantiles. The ratio
-    is that of a Gaussian kernel density and of the tail's slope, made monotone by a running
-    maximum.
+    Unrelated scores are kept as tail quantiles down to one pair in ``n / 10``, copies' as 201
+    quantiles. The ratio is that of a Gaussian kernel density and of the tail's slope, made monotone
+    by a running maximum. Several copies of one picture may be among the pairs: their scores against
+    unrelated pictures have little in common (decision 14).
 
     Raises:
         DataError: too few scores to say anything.
     """
     require_enough(len(copies), len(unrelated))
-    deepest = np.log10((n_independent or len(unrelated)) / _BEYOND)
-    if deepest < 1:
-        raise DataError(f"only {n_independent} unrelated pairs are independent: give more pictures")
+    deepest = np.log10(len(unrelated) / _BEYOND)
     levels = -np.arange(1, int(deepest * _LEVELS_A_DECADE) + 1) / _LEVELS_A_DECADE
     false_scores = np.maximum.accumulate(np.quantile(unrelated, 1.0 - 10.0**levels))
     false_scores += np.arange(len(levels)) * 1e-9  # strictly ascending, whatever ties there are
