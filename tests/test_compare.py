@@ -34,6 +34,13 @@ def test_proves_a_copy_and_says_of_which_part(describer: OnnxDescriber) -> None:
     assert match.probability > 0.9
 
 
+def test_calls_no_look_alikes_copies_that_cannot_be_proven(describer: OnnxDescriber) -> None:
+    ridge, peaks = PHOTOGRAPHS / "ridge.jpg", PHOTOGRAPHS / "peaks.jpg"  # of other mountains
+    match = compare(ridge, peaks, describer=describer)
+    assert match.overlap is None
+    assert match.verdict == "similar"
+
+
 def test_finds_strangers_to_be_none(describer: OnnxDescriber) -> None:
     match = compare(QUERIES / "q07.jpg", PHOTOGRAPHS / "brook.jpg", describer=describer)
     assert not match.is_copy

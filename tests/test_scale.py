@@ -23,8 +23,16 @@ def test_a_model_without_a_calibration_tells_no_probability(tmp_path: Path) -> N
     assert Scale(describer=load_describer(folder), n_chances=3).auto == 0.7
 
 
+def test_takes_a_handful_for_a_hundred() -> None:
+    """Pictures of one kind, as a handful often is, resemble each other more than random ones."""
+    describer = load_describer()
+    one, hundred = (Scale(describer=describer, n_chances=n) for n in (1, 100))
+    assert one.probability(0.1) == hundred.probability(0.1)
+    assert one.auto == hundred.auto
+
+
 def test_the_packaged_model_is_surer_among_few_than_among_many() -> None:
-    few, many = (Scale(describer=load_describer(), n_chances=n) for n in (10, 100_000))
+    few, many = (Scale(describer=load_describer(), n_chances=n) for n in (200, 100_000))
     scores = np.array([0.1, 0.3, 0.5])
     assert (np.array(few.probabilities(scores)) > np.array(many.probabilities(scores))).all()
     assert few.probability(0.3) == few.probabilities(scores)[1]

@@ -27,8 +27,8 @@ def compare(
 ) -> Match:
     """Compare two pictures, given as paths, bytes, Pillow's pictures or arrays, and try a proof.
 
-    The probability is that of a pair out of many, a fifth of which are copies. A picture without a
-    path is called "query" or "reference".
+    The probability is that of the most alike of a hundred pairs, for two pictures are compared
+    because they look alike. A picture without a path is called "query" or "reference".
 
     Raises:
         ImageError: a picture, named, that cannot be read, or is too plain to judge

@@ -16,13 +16,16 @@ from vit4icd.types import DescriptorSet
 
 __all__ = ["Scale"]
 
+_FEWEST = 100
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scale:
     """How scores are made and read: by the model's background and calibration, if it has them.
 
     ``n_chances`` is how many pairs one query makes: one for each descriptor, of a reference or of
-    its part, and view of the query.
+    its part, and view of the query. Fewer than 100 count as 100: pictures that are held together,
+    or compared, are often of one kind, and more alike than the random ones of a calibration.
     """
 
     describer: OnnxDescriber
@@ -49,7 +52,7 @@ class Scale:
         calibration = self.describer.calibration
         if calibration is None:
             return [None] * len(scores)
-        told = calibration.probability(scores, n_references=max(1, self.n_chances))
+        told = calibration.probability(scores, n_references=max(_FEWEST, self.n_chances))
         return [float(probability) for probability in told]
 
     def threshold(self, asked: Threshold, *, auto_probability: float = COPY_PROBABILITY) -> float:
@@ -60,7 +63,7 @@ class Scale:
         """
         return least_score(
             asked,
-            n_references=max(1, self.n_chances),
+            n_references=max(_FEWEST, self.n_chances),
             calibration=self.describer.calibration,
             known=self.describer.card.thresholds,
             auto_probability=auto_probability,
