@@ -140,7 +140,10 @@ def test_finds_a_reference_of_which_a_part_is_shown(tmp_path: Path) -> None:
     assert len(after) == len(collection) == len(collection.descriptors()) == 3
 
 
-def test_counts_every_descriptor_as_a_chance(tmp_path: Path) -> None:
+def test_counts_every_descriptor_as_a_chance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vit4icd.scale._FEWEST", 1)  # else ten are as a hundred
     collection = Collection.create(tmp_path / "collection")
     collection.add(PHOTOGRAPHS / "cat.jpg", id_from="name", features=False, regions=True)
     n_chances = 1 + collection.info().n_parts
