@@ -11,7 +11,7 @@ from vit4icd.datasets import ImageSource, open_classes, open_images
 from vit4icd.edits import robust_config
 from vit4icd.errors import ConfigError
 from vit4icd.labelled_pairs import read_labelled_pairs
-from vit4icd.preprocessing import OFFICIAL, Preprocessing
+from vit4icd.preprocessing import Preprocessing
 from vit4icd.storage import ModelCard, file_sha256, read_descriptors, read_model_card
 from vit4icd.train import checkpoint, pipeline, projection, whitening
 from vit4icd.train import export as exporting
@@ -114,7 +114,7 @@ def import_weights(
     remark = "" if imported.complete else "; the projection is untrained"
     exporting.export(
         model,
-        Preprocessing(image_size=size, colour=colours, mean=OFFICIAL.mean, std=OFFICIAL.std),
+        Preprocessing(image_size=size, colour=colours),
         out,
         provenance=f"{imported.kind}, from {file.name} (sha256 {file_sha256(file)}){remark}",
         licence=licence,

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from vit4icd.edits import EditConfig, robust_config
 from vit4icd.errors import ConfigError
-from vit4icd.preprocessing import Preprocessing
+from vit4icd.preprocessing import OFFICIAL, Preprocessing
 from vit4icd.train.descriptor import Architecture
 from vit4icd.train.feed import FeedConfig
 from vit4icd.train.loop import LoopConfig
@@ -32,8 +32,6 @@ __all__ = [
 StageName = Literal["teacher", "student", "tune", "pairs"]
 STAGES: tuple[StageName, ...] = ("teacher", "student", "tune", "pairs")
 """The stages in the order they run: 1, 2a, 2b and 3 of the paper."""
-
-_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,14 +110,7 @@ def paper() -> Recipe:
         student=student,
         tune=tune,
         pairs=replace(tune, feed=replace(feed, n_support=128, n_pairs=128)),
-        preprocessing=Preprocessing(
-            image_size=224,
-            colour="gray",
-            resizer="bicubic",
-            decode="full",
-            mean=_IMAGENET_MEAN,
-            std=_IMAGENET_STD,
-        ),
+        preprocessing=OFFICIAL,
     )
 
 
@@ -378,8 +369,6 @@ def _colour_preprocessing(image_size: int) -> Preprocessing:
         colour="colour",
         resizer="bicubic",
         decode="reduced",
-        mean=_IMAGENET_MEAN,
-        std=_IMAGENET_STD,
     )
 
 
