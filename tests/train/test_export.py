@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests.conftest import make_pictures
-from vit4icd.describer import load_describer
+from vit4icd.describer import DEFAULT_MODEL, load_describer
 from vit4icd.errors import ConfigError, FormatError, WeightsError
 from vit4icd.preprocessing import Preprocessing
 from vit4icd.train import command
@@ -134,6 +134,16 @@ def test_fits_no_projection_without_pictures(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         command.export(old, tmp_path / "new", **asked)
+
+
+def test_says_nothing_of_the_machine_it_was_written_on(exported: Exported) -> None:
+    graph = (exported("vit_test", True) / "model.onnx").read_bytes()
+    for trace in (b"site-packages", b"vit4icd", b".py"):
+        assert trace not in graph
+
+
+def test_the_packaged_model_says_nothing_of_the_machine_either() -> None:
+    assert b".py" not in (DEFAULT_MODEL / "model.onnx").read_bytes()
 
 
 def test_halves_the_file_in_half_precision(exported: Exported) -> None:

@@ -195,9 +195,17 @@ def _write_onnx(model: DescriptorModel, image_size: int, path: Path, *, half: bo
         noisy.setLevel(level)
     assert program is not None
     proto = program.model_proto
+    _drop_notes(proto)
     if half:
         _store_in_half(proto)
     onnx.save(proto, path)
+
+
+def _drop_notes(proto: onnx.ModelProto) -> None:
+    """Drop what torch notes of its own files and lines, so that equal models are equal files."""
+    graph = proto.graph
+    for noted in (proto, graph, *graph.node, *graph.value_info, *graph.input, *graph.output):
+        del noted.metadata_props[:]
 
 
 def _store_in_half(proto: onnx.ModelProto) -> None:
