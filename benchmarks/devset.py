@@ -225,13 +225,7 @@ def _figures(pairs: Pairs, truth: Truth) -> tuple[float, float, float]:
 def _only(pairs: Pairs, truth: Truth, queries: set[str]) -> tuple[Pairs, Truth]:
     rows = [row for row, query in enumerate(pairs.queries) if query in queries]
     known = [row for row, query in enumerate(truth.queries) if query in queries]
-    return (
-        pairs.only(rows),
-        Truth(
-            queries=[truth.queries[row] for row in known],
-            references=[truth.references[row] for row in known],
-        ),
-    )
+    return pairs.only(rows), truth.only(known)
 
 
 def _joined(one: Pairs, other: Pairs) -> Pairs:

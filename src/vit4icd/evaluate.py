@@ -150,13 +150,7 @@ def only_after(pairs: Pairs, truth: Truth, query: str) -> tuple[Pairs, Truth]:
     """Keep what belongs to queries whose id comes after ``query`` in string order."""
     rows = [row for row, name in enumerate(pairs.queries) if name > query]
     known = [row for row, name in enumerate(truth.queries) if name > query]
-    return (
-        pairs.only(rows),
-        Truth(
-            queries=[truth.queries[row] for row in known],
-            references=[truth.references[row] for row in known],
-        ),
-    )
+    return pairs.only(rows), truth.only(known)
 
 
 def format_official(result: Report) -> str:

@@ -116,6 +116,13 @@ class Truth:
     def __len__(self) -> int:
         return len(self.queries)
 
+    def only(self, rows: Sequence[int]) -> "Truth":
+        """Return the pairs of these rows, in that order."""
+        return Truth(
+            queries=[self.queries[row] for row in rows],
+            references=[self.references[row] for row in rows],
+        )
+
 
 def require_same_model(queries: DescriptorSet, others: DescriptorSet, *, called: str) -> None:
     """Refuse sets that cannot be compared; files that do not name their model are trusted.

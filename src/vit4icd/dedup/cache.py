@@ -33,12 +33,7 @@ from vit4icd.storage import (
 from vit4icd.stream import Skipped
 from vit4icd.types import DescriptorSet
 
-__all__ = [
-    "Cache",
-    "Files",
-    "Look",
-    "read_content",
-]
+__all__ = ["Cache", "Files", "Look", "read_content"]
 
 _LOOK_AT = 256  # pixels of the short side that are enough to see whether a picture is plain
 

@@ -64,8 +64,8 @@ class Finder:
 
     def within(self, candidates: DescriptorSet, references: DescriptorSet) -> Links:
         """Return the links among candidates, and from candidates to references."""
-        n_others = max(1, len(candidates) + len(references) - 1)
-        scale = self._scale(n_others)
+        n_others = len(candidates) + len(references) - 1
+        scale = Scale(describer=self.describer, n_chances=n_others)
         threshold, levels = self._threshold(scale), -scale.bias(candidates.vectors)
         inside = self_pairs(
             candidates,
@@ -90,7 +90,7 @@ class Finder:
 
     def between(self, queries: DescriptorSet, references: DescriptorSet, *, k: int) -> Links:
         """Return the links of each query to its ``k`` best references, as a search would."""
-        scale = self._scale(len(references))
+        scale = Scale(describer=self.describer, n_chances=len(references))
         threshold, levels = self._threshold(scale), -scale.bias(queries.vectors)
         pairs = best_pairs(
             queries,
@@ -104,9 +104,6 @@ class Finder:
         level = dict(zip(queries.ids, levels.tolist(), strict=True))
         taken_off = np.array([level[query] for query in pairs.queries])
         return self._judged(pairs, taken_off, threshold, scale)
-
-    def _scale(self, n_others: int) -> Scale:
-        return Scale(describer=self.describer, n_chances=n_others)
 
     def _threshold(self, scale: Scale) -> float:
         """Return the score from which on a pair is looked at."""
