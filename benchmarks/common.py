@@ -15,12 +15,15 @@ RESULTS = Path(__file__).parent / "results"
 WIDTH, HEIGHT, QUALITY = 683, 512, 88
 
 
-def photographs(folder: Path, n_pictures: int) -> list[Path]:
-    """Write different cuts of the packaged photographs as JPEGs of one size; return their paths."""
+def photographs(folder: Path, n_pictures: int, *, n_originals: int | None = None) -> list[Path]:
+    """Write different cuts of the packaged photographs as JPEGs of one size; return their paths.
+
+    They are cut from the first so many of the photographs, by default from all.
+    """
     folder.mkdir(exist_ok=True)
     cut_rng, paths = np.random.default_rng(0), list[Path]()
     originals = sorted(Path(str(files("vit4icd.demo") / "photographs")).glob("*.jpg"))
-    images = [read_image(path) for path in originals]
+    images = [read_image(path) for path in originals[:n_originals]]
     for number in range(n_pictures):
         image = images[number % len(images)]
         share = cut_rng.uniform(0.6, 1.0, 2)

@@ -251,10 +251,11 @@ class Searching:
         proofs: Mapping[str, Overlap | None],
         ground: "_Ground",
     ) -> Answer:
+        told = [candidate for candidate in candidates if candidate.reference in known]
+        scores = np.array([candidate.score for candidate in told])
         found = [
-            _match(query, candidate, known[candidate.reference].record, proofs, ground)
-            for candidate in candidates
-            if candidate.reference in known
+            _match(query, candidate, probability, known[candidate.reference].record, proofs, ground)
+            for candidate, probability in zip(told, ground.scale.probabilities(scores), strict=True)
         ]
         found.sort(key=rank_key)
         kept = [
@@ -320,6 +321,7 @@ class _Reference:
 def _match(
     query: _Query,
     candidate: _Candidate,
+    probability: float | None,
     record: Record,
     proofs: Mapping[str, Overlap | None],
     ground: _Ground,
@@ -329,7 +331,7 @@ def _match(
         candidate.reference,
         similarity=candidate.similarity,
         score=candidate.score,
-        probability=ground.scale.probability(candidate.score),
+        probability=probability,
         overlap=proofs.get(record.id),
         verified=record.id in proofs,
         same_bytes=query.sha256 == record.sha256,
