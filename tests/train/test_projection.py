@@ -68,6 +68,19 @@ def test_is_the_same_for_the_same_seed(model: DescriptorModel) -> None:
     assert not torch.equal(learnt[0], learnt[2])
 
 
+@pytest.mark.parametrize(("n_at_once", "n_steps"), [(1024, 400), (4, 1750)])
+def test_shows_each_picture_seventy_times_unless_told(
+    model: DescriptorModel, n_at_once: int, n_steps: int
+) -> None:
+    def stop(done: int, n: int) -> None:
+        assert (done, n) == (1, n_steps)
+        raise KeyboardInterrupt
+
+    copies = _copies(model.wide_dim, 100, seed=0)
+    with pytest.raises(KeyboardInterrupt):
+        fit_projection(model, copies, config=FitConfig(n_pictures=n_at_once), progress=stop)
+
+
 def test_learns_from_hardly_more_pictures_than_dimensions(model: DescriptorModel) -> None:
     seen, new = (_copies(model.wide_dim, 40, seed=seed) for seed in (0, 1))
     whiten(model, seen[:, 0].astype(np.float32), power=1.0)

@@ -28,6 +28,7 @@ __all__ = ["FitConfig", "features_of_copies", "fit_projection"]
 
 _KEPT = 2  # directions that are learnt from, times the numbers of a descriptor; at most one for two
 # pictures, for directions in which plain pictures hardly vary would be blown up in their copies
+_PASSES, _LEAST_STEPS = 70, 400  # decision 14
 _AHEAD = 8  # pictures whose copies are made while the network describes as many
 
 
@@ -35,7 +36,8 @@ _AHEAD = 8  # pictures whose copies are made while the network describes as many
 class FitConfig:
     """How a projection is learnt; the weight of the entropy term is that of SSCD."""
 
-    n_steps: int = 400
+    n_steps: int | None = None
+    """None: as many as show each picture 70 times, but no fewer than 400."""
     n_pictures: int = 1024
     """Pictures in a step, two copies of each: far more than a network could be trained on."""
     learning_rate: float = 3e-4
@@ -118,10 +120,11 @@ def _learnt(
     generator = torch.Generator().manual_seed(config.seed)
     n_pictures, n_copies = features.shape[:2]
     size = min(config.n_pictures, n_pictures)
+    n_steps = config.n_steps or max(_LEAST_STEPS, _PASSES * n_pictures // size)
     labels = torch.arange(size).repeat(2)
-    for step in range(config.n_steps):
+    for step in range(n_steps):
         for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * (1 - step / config.n_steps)
+            group["lr"] = config.learning_rate * (1 - step / n_steps)
         rows = torch.randperm(n_pictures, generator=generator)[:size]
         one = torch.randint(n_copies, (size,), generator=generator)
         other = (one + 1 + torch.randint(n_copies - 1, (size,), generator=generator)) % n_copies
@@ -136,7 +139,7 @@ def _learnt(
         loss.backward()
         optimizer.step()
         if progress is not None:
-            progress(step + 1, config.n_steps)
+            progress(step + 1, n_steps)
     return weight.detach()
 
 
