@@ -33,7 +33,7 @@ install: $(VENV)/.all
 test: $(VENV)/.all
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not browser'
 
-# Where there is no Chromium, each of these tests says so and is skipped.
+# Where there is no Chromium, each of these tests says so and is skipped, here and by make check.
 test-browser: $(VENV)/.all
 	$(BIN)/python -m pytest tests/service/test_browser.py
 
@@ -42,7 +42,7 @@ check: $(VENV)/.all
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(MAKE) test test-browser
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 format: $(VENV)/.all
 	$(BIN)/ruff format
