@@ -4,7 +4,7 @@ import pickle
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.conftest import write_names
@@ -115,6 +115,7 @@ def test_reads_a_dictionary_of_strings_as_pickle_does(
 
 
 @given(st.binary(max_size=40))
+@example(b"c\\ \n\n")  # an escape that is none
 def test_reads_no_opcode_it_does_not_know(
     tmp_path_factory: pytest.TempPathFactory, junk: bytes
 ) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import pickletools
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,12 +93,15 @@ def _read_dictionary(path: Path) -> dict[str, str]:
     stack: list[Any] = []
     memo: dict[int, Any] = {}
     try:
-        for opcode, argument, _ in pickletools.genops(path.read_bytes()):
-            _carry_out(opcode.name, argument, stack, memo)
+        with warnings.catch_warnings(action="error"):  # of texts that are no text
+            for opcode, argument, _ in pickletools.genops(path.read_bytes()):
+                _carry_out(opcode.name, argument, stack, memo)
         (found,) = stack
         if not all(isinstance(text, str) for pair in found.items() for text in pair):
             raise FormatError("it holds more than a dictionary of strings")
-    except (FormatError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (
+        FormatError, OSError, ValueError, LookupError, TypeError, AttributeError, Warning
+    ) as error:  # fmt: skip
         raise FormatError(f"{path} is not a pickled dictionary: {error}") from error
     return cast("dict[str, str]", found)
 
