@@ -14,7 +14,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+# What is installed is compiled when it is first imported: most of it never is.
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile \
+	--constraint constraints.txt
 TORCH ?=
 WORKERS ?= 2
 OUT ?= demo-report
