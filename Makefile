@@ -17,6 +17,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 TORCH ?=
 WORKERS ?= 2
+TESTS := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 OUT ?= demo-report
 RECIPE ?= cpu
 DEVICE ?= auto
@@ -31,7 +32,7 @@ demo: $(VENV)/.base
 install: $(VENV)/.all
 
 test: $(VENV)/.all
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not browser'
+	$(TESTS) -m 'not browser'
 
 # Where there is no Chromium, each of these tests says so and is skipped, here and by make check.
 test-browser: $(VENV)/.all
@@ -42,7 +43,7 @@ check: $(VENV)/.all
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(TESTS)
 
 format: $(VENV)/.all
 	$(BIN)/ruff format

@@ -66,7 +66,7 @@ def main() -> None:
         "service",
         {
             "pictures": f"JPEG of {WIDTH} x {HEIGHT}, {N_REFERENCES} references",
-            "photographs that these are cut from, of 22 that queries are cut from": options.held,
+            "photographs that these are cut from": options.held,
             "threads of the engine": options.threads,
             "processes of the service": options.workers,
             "engine alone: pictures/s": n / engine.wall_s,
@@ -102,7 +102,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--cycles", type=int, default=200)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--held", type=int, default=2, help="photographs, of 22, that are held")
+    parser.add_argument("--held", type=int, default=2, help="photographs that are held")
     options = parser.parse_args()
     options.searches, options.cycles = min(options.searches, 20_000), min(options.cycles, 20_000)
     return options
