@@ -2,6 +2,8 @@
 
 import sys
 
+from vit4icd.allocator import share_arenas
+
 __all__ = ["main"]
 
 _STOPPED = 130
@@ -10,6 +12,7 @@ _STOPPED = 130
 def main() -> None:
     """Run the command line; to stop it while it is still being imported is no failure either."""
     try:
+        share_arenas()
         from vit4icd.cli import main as run
 
         run()

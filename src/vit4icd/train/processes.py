@@ -1,6 +1,5 @@
 """Which process this is, of how many, and on which device; it knows nothing of models or data."""
 
-import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, distributed
 
+from vit4icd.allocator import keep_freed_memory
 from vit4icd.errors import ConfigError
 
 __all__ = [
@@ -49,7 +49,7 @@ def take_place(device: str = "auto") -> Iterator[Place]:
         raise ConfigError("there is no CUDA here, or torch's CPU build; use --device cpu")
     wants_cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     if not wants_cuda:
-        _keep_freed_memory()
+        keep_freed_memory()
     if "WORLD_SIZE" not in os.environ:
         yield Place(device=torch.device("cuda" if wants_cuda else "cpu"))
         return
@@ -65,21 +65,6 @@ def take_place(device: str = "auto") -> Iterator[Place]:
         )
     finally:
         distributed.destroy_process_group()
-
-
-def _keep_freed_memory() -> None:
-    """Have glibc keep what a step frees for the next one, where there is glibc.
-
-    By default it gives large blocks back to the system and gets them anew, page by page: two fifths
-    of a step's time on a processor (decision 14). Memory is at its peak between steps, too.
-    """
-    mmap_max, trim_threshold = -4, -1  # from malloc.h
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return
-    mallopt(mmap_max, 0)
-    mallopt(trim_threshold, 2**31 - 1)
 
 
 def gather_rows(rows: Tensor) -> Tensor:
