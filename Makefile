@@ -23,7 +23,7 @@ RECIPE ?= cpu
 DEVICE ?= auto
 RUN ?= runs/default
 
-.PHONY: demo install test test-browser check format bench evaluate-default default-model clean
+.PHONY: demo install test test-browser check style types all-tests format bench evaluate-default default-model clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.base
@@ -38,11 +38,17 @@ test: $(VENV)/.all
 test-browser: $(VENV)/.all
 	$(BIN)/python -m pytest tests/service/test_browser.py
 
-check: $(VENV)/.all
+check: style types all-tests
+
+style: $(VENV)/.all
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
-	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+types: $(VENV)/.all
+	$(BIN)/mypy
+
+all-tests: $(VENV)/.all
 	$(TESTS)
 
 format: $(VENV)/.all

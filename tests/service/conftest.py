@@ -40,12 +40,17 @@ def pictures(tmp_path: Path) -> list[Path]:
 @pytest.fixture
 def serving(tmp_path: Path) -> Serving:
     """Opens a service on an empty collection called "mine"; options are those of its config."""
-    model = make_known_model(tmp_path / "model")
+    return serving_in(tmp_path)
+
+
+def serving_in(folder: Path) -> Serving:
+    """Return what opens a service on an empty collection, "mine", in a folder."""
+    model = make_known_model(folder / "model")
 
     @contextmanager
     def opened(**options: Any) -> Iterator[TestClient]:
         config = ServiceConfig(
-            **{"collections": [f"mine={tmp_path / 'collection'}"], "create": True, **options}
+            **{"collections": [f"mine={folder / 'collection'}"], "create": True, **options}
         )
         app = create_app(config, load_describer(model, n_threads=1))
         with TestClient(app, base_url=ADDRESS, raise_server_exceptions=False) as client:
@@ -65,6 +70,11 @@ def client(serving: Serving) -> Iterator[TestClient]:
 @pytest.fixture
 def filled(client: TestClient, pictures: list[Path]) -> TestClient:
     """A client of six pictures, 000.jpg to 005.jpg."""
+    return fill(client, pictures)
+
+
+def fill(client: TestClient, pictures: list[Path]) -> TestClient:
+    """Add pictures by their names."""
     held = client.app.state.service  # type: ignore[attr-defined]
     adding = Adding(shelf=held.library.first, previews=held.previews, max_pixels=1_000_000)
     added = adding.run([New(path.name, path.read_bytes()) for path in pictures])

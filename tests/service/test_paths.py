@@ -1,11 +1,13 @@
 """Paths: ids are names and nothing else; no file but the service's own is ever opened."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.service.conftest import add, search
+from tests.conftest import make_pictures
+from tests.service.conftest import add, fill, search, serving_in
 
 HOSTILE = [
     "../../etc/passwd",
@@ -21,6 +23,14 @@ HOSTILE = [
     "emoji 🐈 and é",
     "'; DROP TABLE findings; --",
 ]
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """One client of six pictures for all tests: what one of them breaks, the others meet."""
+    folder = tmp_path_factory.mktemp("served")
+    with serving_in(folder)() as client:
+        yield fill(client, make_pictures(folder / "pictures", 6))
 
 
 @pytest.mark.parametrize("id_", HOSTILE)
