@@ -18,19 +18,19 @@ from PIL import Image
 from tests.service.conftest import make_known_model, until
 from vit4icd.service.turns import Turns, is_heavy
 
-SIDE, JPEG_SIDE = 3_072, 4_096
-MAX_PIXELS = JPEG_SIDE * JPEG_SIDE
+SIDE = 4_096
+MAX_PIXELS = SIDE * SIDE
 MOST_BYTES_A_PIXEL = 112  # of one picture in all orientations, another for its preview, and spare
 COSTLY = "/v1/collections/mine/search?verify=true&rotate=true&review=true&threshold=-1"
 
 Ask = Callable[[str, str, bytes | None], tuple[int, bytes]]
 
 
-def _striped(channels: int, side: int = SIDE) -> Image.Image:
+def _striped(channels: int) -> Image.Image:
     """Return a large picture that compresses well, but is not plain."""
     rng = np.random.default_rng(0)
-    row = np.repeat(rng.integers(0, 255, (1, side // 32, channels), np.uint8), 32, axis=1)
-    return Image.fromarray(np.ascontiguousarray(np.broadcast_to(row, (side, side, channels))))
+    row = np.repeat(rng.integers(0, 255, (1, SIDE // 32, channels), np.uint8), 32, axis=1)
+    return Image.fromarray(np.ascontiguousarray(np.broadcast_to(row, (SIDE, SIDE, channels))))
 
 
 def _saved(image: Image.Image, kind: str, **options: object) -> bytes:
@@ -50,15 +50,14 @@ def _png_with(kind: bytes, n_bytes: int) -> bytes:
 @pytest.fixture(scope="module")
 def hostile() -> dict[str, bytes]:
     """Pictures by what is wrong with them."""
-    rgba, rgb, large = _striped(4), _striped(3), _striped(3, JPEG_SIDE)
-    levels = np.random.default_rng(0).integers(0, 255, SIDE * SIDE // 100, np.uint8)
-    column = np.repeat(levels, 100)
+    rgba, rgb = _striped(4), _striped(3)
+    column = np.repeat(np.random.default_rng(0).integers(0, 255, MAX_PIXELS // 100, np.uint8), 100)
     frames = [Image.fromarray(np.full((64, 64), level, np.uint8)) for level in (0, 90, 180)]
     whole = {
         "transparent": _saved(rgba, "PNG", compress_level=1),
         "one column": _saved(Image.fromarray(column[:, None]), "PNG", compress_level=1),
-        "progressive": _saved(large, "JPEG", progressive=True, quality=20, subsampling=0),
-        "four inks": _saved(large.convert("CMYK"), "JPEG", quality=20),
+        "progressive": _saved(rgb, "JPEG", progressive=True, quality=20, subsampling=0),
+        "four inks": _saved(rgb.convert("CMYK"), "JPEG", quality=20),
         "deflated": _saved(rgb, "TIFF", compression="tiff_adobe_deflate"),
         "webp": _saved(rgb, "WEBP", quality=1, method=0),
         "frames": _saved(frames[0], "GIF", save_all=True, append_images=frames * 200),
