@@ -13,6 +13,7 @@ import pytest
 from hypothesis import settings
 from onnx import TensorProto, helper, numpy_helper
 
+from vit4icd.collection import Collection
 from vit4icd.describer import OnnxDescriber, load_describer
 from vit4icd.images import resize, write_image
 from vit4icd.preprocessing import Preprocessing
@@ -102,6 +103,13 @@ def make_model(folder: Path, *, image_size: int = 16, dim: int = 8, seed: int = 
     )
     write_model_card(folder, card)
     return folder
+
+
+def make_collection(folder: Path) -> tuple[Collection, list[Path]]:
+    """Make an empty collection of a tiny model in a folder, and twenty pictures beside it."""
+    describer = load_describer(make_model(folder / "model"), n_threads=1)
+    collection = Collection.create(folder / "collection", describer=describer)
+    return collection, make_pictures(folder / "pictures", 20)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tests.conftest import make_model, make_pictures
+from tests.conftest import make_collection, make_model, make_pictures
 from vit4icd.collection import AddProgress, Collection, Verification
 from vit4icd.collection import disk as disk_room
 from vit4icd.collection import table as table_room
@@ -39,16 +39,13 @@ N_KILLS = max(3, N_TRIALS // 4)
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twenty pictures, seven with parts, stored by several commits, three of them removed."""
-    folder = tmp_path_factory.mktemp("made")
-    describer = load_describer(make_model(folder / "model"), n_threads=1)
-    collection = Collection.create(folder / "collection", describer=describer)
-    paths = make_pictures(folder / "pictures", 20)
+    collection, paths = make_collection(tmp_path_factory.mktemp("made"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(writing_room, "_COMMIT_ROWS", 8)
         collection.add(paths, id_from="name", metadata={"owner": "me"})
         collection.add(paths[10:18], id_from="name", regions=True)
     collection.remove(["003.jpg", "017.jpg", "019.jpg"])
-    return folder / "collection"
+    return Path(collection.uri)
 
 
 @pytest.fixture

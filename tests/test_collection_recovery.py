@@ -9,24 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import make_model, make_pictures
+from tests.conftest import make_collection, make_model, make_pictures
 from vit4icd.cli import main
 from vit4icd.collection import Collection, drop_damaged, go_back, newest_whole
 from vit4icd.collection import disk as disk_room
-from vit4icd.describer import OnnxDescriber, load_describer
+from vit4icd.describer import OnnxDescriber
 from vit4icd.errors import ConfigError, DataError, FormatError, StoreError
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A collection of which the last commit added 12 pictures to 8."""
-    folder = tmp_path_factory.mktemp("made")
-    describer = load_describer(make_model(folder / "model"), n_threads=1)
-    collection = Collection.create(folder / "mine", describer=describer)
-    paths = make_pictures(folder / "pictures", 20)
+    collection, paths = make_collection(tmp_path_factory.mktemp("made"))
     collection.add(paths[:8], id_from="name")
     collection.add(paths[8:], id_from="name")
-    return folder / "mine"
+    return Path(collection.uri)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tests.conftest import make_model, make_pictures
+from tests.conftest import make_collection, make_pictures
 from vit4icd.collection import Collection
 from vit4icd.collection import memory as memory_room
 from vit4icd.collection.descriptors import VECTOR_COLUMNS, ids_having, vectors_in
@@ -19,7 +19,7 @@ from vit4icd.collection.records import encode
 from vit4icd.collection.sketches import SketchIndex
 from vit4icd.collection.table import Table
 from vit4icd.collection.views import N_PARTS, part_name, parts_of, views_of
-from vit4icd.describer import OnnxDescriber, load_describer
+from vit4icd.describer import OnnxDescriber
 from vit4icd.errors import ConfigError, FormatError
 from vit4icd.images import read_image, resize, write_image
 from vit4icd.matches import Match
@@ -30,15 +30,12 @@ PHOTOGRAPHS = Path("src/vit4icd/demo/photographs")
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twenty pictures in several files, of which eight have parts and one was removed."""
-    folder = tmp_path_factory.mktemp("made")
-    describer = load_describer(make_model(folder / "model"), n_threads=1)
-    collection = Collection.create(folder / "collection", describer=describer)
-    paths = make_pictures(folder / "pictures", 20)
+    collection, paths = make_collection(tmp_path_factory.mktemp("made"))
     for start in range(0, 20, 6):
         collection.add(paths[start : start + 6], id_from="name")
     collection.add(paths[3:11], id_from="name", regions=True)
     collection.remove(["007.jpg"])
-    return folder / "collection"
+    return Path(collection.uri)
 
 
 @pytest.fixture
