@@ -93,3 +93,15 @@ def test_writes_names_losslessly() -> None:
     assert name_fields("id", "a\nb") == {"id": "a\nb"}
     fields = name_fields("id", os.fsdecode(b"\xff"))
     assert fields == {"id": "�", "id_base64": "/w=="}
+
+
+def test_prepares_in_the_same_threads_again_and_again(describer: OnnxDescriber) -> None:
+    threads: set[threading.Thread] = set()
+
+    def prepared(number: int) -> Prepared[int]:
+        threads.add(threading.current_thread())
+        return _prepared(describer, number)
+
+    for _ in range(20):
+        list(described(range(4), prepared, describer, name=str, n_workers=2))
+    assert 1 <= len(threads) <= 2

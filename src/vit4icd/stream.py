@@ -3,17 +3,18 @@
 import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 import numpy as np
 from jaxtyping import Float32
 
 from vit4icd.describer import Describer
 from vit4icd.errors import ImageError
+from vit4icd.helpers import helpers
 from vit4icd.storage import atomic_path, name_fields
 
 __all__ = ["Described", "Prepared", "Skipped", "described", "write_skipped"]
@@ -56,6 +57,9 @@ class Described(Generic[Rest]):
     rest: Rest
 
 
+_Batch: TypeAlias = Sequence[Future[Prepared[Rest] | Skipped]]
+
+
 def described(
     items: Iterable[Item],
     prepare: Callable[[Item], Prepared[Rest]],
@@ -81,21 +85,22 @@ def described(
         except MemoryError:
             return Skipped(name(item), "too_large", "not enough memory to decode")
 
-    decoders = ThreadPoolExecutor(n_workers or describer.n_threads, "decode")
+    decoders = helpers("decode", n_workers or describer.n_threads)
     engines = ThreadPoolExecutor(_AT_ONCE, "batch")
     remaining, size = iter(items), max(1, _BATCH // n_views)
-    ahead: deque[Future[list[Described[Rest] | Skipped]]] = deque()
+    ahead: deque[tuple[_Batch[Rest], Future[list[Described[Rest] | Skipped]]]] = deque()
     try:
         while True:
             while len(ahead) < _AHEAD and (some := list(islice(remaining, size))):
                 batch = [decoders.submit(one, item) for item in some]
-                ahead.append(engines.submit(_through_engine, batch, describer))
+                ahead.append((batch, engines.submit(_through_engine, batch, describer)))
             if not ahead:
                 return
-            yield ahead.popleft().result()
+            yield ahead[0][1].result()
+            ahead.popleft()
     finally:  # what is not needed any more is never begun
         engines.shutdown(wait=False, cancel_futures=True)
-        decoders.shutdown(cancel_futures=True)
+        wait([future for batch, _ in ahead for future in batch if not future.cancel()])
         engines.shutdown()
 
 
@@ -113,9 +118,7 @@ def write_skipped(path: Path, skipped: Sequence[Skipped], *, keep_empty: bool = 
         temporary.write_text("".join(lines), "utf-8")
 
 
-def _through_engine(
-    futures: Sequence[Future[Prepared[Rest] | Skipped]], describer: Describer
-) -> list[Described[Rest] | Skipped]:
+def _through_engine(futures: _Batch[Rest], describer: Describer) -> list[Described[Rest] | Skipped]:
     batch = [future.result() for future in futures]
     views = [item.views for item in batch if isinstance(item, Prepared)]
     if not views:

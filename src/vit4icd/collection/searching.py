@@ -1,7 +1,6 @@
 """Queries against a collection: candidates, proof and judgement; it stores nothing."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,6 +15,7 @@ from vit4icd.collection.records import RECORD_COLUMNS, Record, records_in
 from vit4icd.collection.views import n_views, part_name, picture_of, views_of
 from vit4icd.describer import OnnxDescriber
 from vit4icd.errors import ConfigError
+from vit4icd.helpers import helpers
 from vit4icd.images import read_image
 from vit4icd.matches import Match, rank_key
 from vit4icd.overlap import LocalFeatures, Overlap, features_of, find_overlap
@@ -237,10 +237,10 @@ class Searching:
             and (features := known[candidate.reference].features) is not None
         ]
         proofs: list[dict[str, Overlap | None]] = [{} for _ in queries]
-        with ThreadPoolExecutor(self.describer.n_threads, "prove") as pool:
-            found = pool.map(lambda one: find_overlap(one[1], one[3]), tried)
-            for (row, _, reference, _), overlap in zip(tried, found, strict=True):
-                proofs[row][reference] = overlap
+        pool = helpers("prove", self.describer.n_threads)
+        found = pool.map(lambda one: find_overlap(one[1], one[3]), tried)
+        for (row, _, reference, _), overlap in zip(tried, found, strict=True):
+            proofs[row][reference] = overlap
         return proofs
 
     def _judged(
