@@ -11,9 +11,9 @@ _of_this_thread = threading.local()
 def helpers(kind: str, n_threads: int) -> ThreadPoolExecutor:
     """Return so many threads that work for the calling one, and end when it does.
 
-    They are the same at every call of one ``kind`` and number: nobody shuts them down, but waits
-    for, or cancels, what he gave them. OpenCV 5.0.0 keeps 900 bytes for ever of each thread that
-    it was ever called in, so that threads made anew for each query are a leak.
+    They are the same at every call of one ``kind`` and number. Nobody shuts them down: what was
+    submitted is waited for, or cancelled. OpenCV 5.0.0 keeps 900 bytes of every thread that it was
+    ever called in, so that threads made anew for each query would be a leak.
 
     Example:
         >>> helpers("decode", 2) is helpers("decode", 2)
