@@ -211,8 +211,12 @@ def test_compacts_without_a_change(
     before = _said(collection, pictures)
     size = sum(path.stat().st_size for path in Path(collection.uri).rglob("*"))
     assert collection.compact(keep=timedelta(0)) > 0
-    assert _said(collection, pictures) == before
-    assert _said(Collection.open(collection.uri, describer=describer), pictures) == before
+    for reader in (collection, Collection.open(collection.uri, describer=describer)):
+        matches, *others = _said(reader, pictures)
+        assert others == before[1:]
+        for match, (name, part, similarity, *rest) in zip(matches, before[0], strict=True):
+            # rows lie elsewhere now, so products may be summed in another order
+            assert match == (name, part, pytest.approx(similarity, abs=1e-6), *rest)
     assert collection.verify() == Verification(n_images=17, n_files=1, problems=())
     assert sum(path.stat().st_size for path in Path(collection.uri).rglob("*")) < size
 

@@ -141,13 +141,21 @@ def test_answers_as_one(served: Served, pictures: list[Path]) -> None:
 
 def _counts_all(served: Served) -> None:
     """Ask either for the figures: they are those of both."""
+    until(lambda: _n_searches(_figures(served)) == [2.0])  # they are counted once they are answered
     for which in (0, 1):
         with served.only(which):
-            text = served.ask("GET", "/metrics")[1].decode()
-        sums = [float(line.split()[-1]) for line in text.splitlines() if '/search",status' in line]
-        assert sums == [2.0]
+            text = _figures(served)
+        assert _n_searches(text) == [2.0]
         assert "vit4icd_ready 1.0" in text
         assert text.count("\nvit4icd_waiting_jobs ") == 1
+
+
+def _figures(served: Served) -> str:
+    return served.ask("GET", "/metrics")[1].decode()
+
+
+def _n_searches(text: str) -> list[float]:
+    return [float(line.split()[-1]) for line in text.splitlines() if '/search",status' in line]
 
 
 def test_shows_jobs_and_sessions_of_another_process(served: Served, pictures: list[Path]) -> None:
