@@ -190,6 +190,23 @@ def test_exports_the_log(filled: TestClient, pictures: list[Path]) -> None:
     assert filled.get("/v1/decisions", params={"order": "newest"}).json()["decisions"] == []
 
 
+def test_tells_what_a_pair_was_found_by(filled: TestClient, pictures: list[Path]) -> None:
+    found = search(filled, pictures[0].read_bytes(), review=True).json()
+    add(filled, pictures[0].read_bytes(), "again.jpg")  # a version later
+    filled.post("/v1/collections/mine/groups")
+    for finding in filled.get("/v1/matches").json()["findings"]:
+        asked = found["basis"] if finding["kind"] == "search" else _newest(filled)
+        assert finding["basis"] == asked
+    _decide(filled, decision="reject", match=found["matches"][0]["id"])
+    (row,) = filled.get("/v1/decisions/export").json()
+    told = {name: found["basis"][name] for name in ("fingerprint", "threshold", "version")}
+    assert {name: row[name] for name in told} == told
+
+
+def _newest(client: TestClient) -> Any:
+    return client.get("/v1/collections/mine/groups").json()["basis"]
+
+
 def test_escapes_formulas_in_every_cell(tmp_path: Path) -> None:
     database = Database(tmp_path / "review.sqlite")
     decisions = Decisions(database)

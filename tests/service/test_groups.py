@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 from fastapi.testclient import TestClient
 
 from tests.service.conftest import Serving, add
 from vit4icd.images import read_image, resize, write_image
+from vit4icd.service import duplicates
 
 PATH = "/v1/collections/mine/groups"
 LEAST = {"threshold": "0.9999"}
@@ -72,6 +74,17 @@ def test_calls_equal_bytes_exact(filled: TestClient, pictures: list[Path]) -> No
     (found,) = _queue(filled)
     assert (found["kind"], found["match"]["verdict"]) == ("group", "exact")
     assert found["match"]["similarity"] <= 1.001
+
+
+def test_says_when_only_the_most_alike_pairs_were_looked_at(
+    filled: TestClient, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(filled, pictures[4].read_bytes(), "again.jpg")
+    assert filled.get(PATH).json()["is_complete"]
+    assert _queued(filled)["is_complete"]
+    monkeypatch.setattr(duplicates, "_MAX_PAIRS", 1)
+    assert not filled.get(PATH).json()["is_complete"]
+    assert not _queued(filled)["is_complete"]
 
 
 def test_never_groups_a_rejected_pair_again(serving: Serving, pictures: list[Path]) -> None:

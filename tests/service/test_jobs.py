@@ -67,6 +67,7 @@ def test_adds_the_pictures_of_a_tar(client: TestClient, pictures: list[Path]) ->
     assert taken.status_code == 202
     job = _finished(client, taken.headers["location"])
     assert (job["state"], job["n_done"], job["n_stored"], job["n_skipped"]) == ("done", 9, 7, 2)
+    assert (job["basis"]["collection"], job["basis"]["n_images"]) == ("mine", 7)
     assert job["skipped"][0] == {
         "id": "notes.txt",
         "reason": "unsupported_format",

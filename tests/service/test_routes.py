@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -259,16 +260,20 @@ def test_lives_before_it_is_ready_and_says_what_it_waits_for(client: TestClient)
     assert client.get("/readyz").text == "ready\n"
 
 
-def test_counts_requests_by_route_for_monitors(filled: TestClient) -> None:
+def test_counts_requests_by_route_for_monitors(filled: TestClient, pictures: list[Path]) -> None:
     for _ in range(3):
         assert filled.get("/v1/collections/mine/images/004.jpg").status_code == 200
     assert search(filled, b"no picture").status_code == 415
+    search(filled, pictures[0].read_bytes(), review=True)
     text = filled.get("/metrics").text
     route = 'route="/v1/collections/{collection}/images/{id:path}"'
     assert f'vit4icd_requests_total{{method="GET",{route},status="200"}} 3.0' in text
     assert 'route="/v1/collections/{collection}/search",status="415"} 1.0' in text
     assert "vit4icd_images 6.0" in text
     assert "vit4icd_waiting_jobs 0.0" in text
+    assert "vit4icd_undecided_pairs 1.0" in text
+    if sys.platform == "linux":
+        assert "\nprocess_resident_memory_bytes " in text
     assert "vit4icd_batch_jobs_count" in text
 
 

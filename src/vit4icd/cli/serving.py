@@ -3,6 +3,7 @@
 import importlib.util
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
@@ -34,6 +35,7 @@ def serve(
     port: int = 8400,
     keys: MaybePath = None,
     make_key: Literal["read", "admin"] | None = None,
+    backup: MaybePath = None,
     create: Flag = False,
     allow_urls: Flag = False,
     data: MaybePath = None,
@@ -55,6 +57,8 @@ def serve(
         port: Port to listen on; 0 takes a free one.
         keys: File of keys, one line each, as --make-key prints them.
         make_key: Print a new key to stderr, its line for the file to stdout, and end.
+        backup: Copy decisions, queue and previews to this new folder, also while the service
+            runs, and end.
         create: Make collections that are not there yet.
         allow_urls: Fetch pictures from URLs that clients send; from public hosts only.
         data: Folder for previews, decisions and jobs; COLLECTION.service by default.
@@ -76,6 +80,8 @@ def serve(
 
     if make_key is not None:
         return _make_key(make_key)
+    if backup is not None:
+        return _back_up(service.ServiceConfig(collections=collections, data=data), backup, quiet)
     require_counts(max_mib=max_mib, max_pixels=max_pixels, max_waiting=max_waiting, workers=workers)
     if not 0 <= port <= _LAST_PORT:
         raise ConfigError(f"--port lies between 0 and {_LAST_PORT}, not {port}")
@@ -112,6 +118,14 @@ def _run(config: "ServiceConfig", options: Options, port: int, quiet: bool) -> N
     n_threads = options.threads or max(1, available_threads() // config.n_processes)
     opened = partial(open_describer, replace(options, threads=n_threads))
     service.serve_together(config, opened, port=port, on_start=tell)
+
+
+def _back_up(config: "ServiceConfig", out: Path, quiet: bool) -> int:
+    from vit4icd.service import back_up
+
+    n_previews = back_up(config.folder, out)
+    say(quiet, f"{out}: decisions, queue and {n_previews} previews of {config.folder}")
+    return 0
 
 
 def _make_key(scope: Literal["read", "admin"]) -> int:

@@ -1,6 +1,7 @@
 """Collections behind HTTP: search, compare, add and remove for programs, a page for people."""
 
 from vit4icd.service.app import create_app
+from vit4icd.service.backup import back_up
 from vit4icd.service.keys import Keys, Scope, make_key, read_keys
 from vit4icd.service.processes import serve_together
 from vit4icd.service.server import is_loopback, require_safe, serve
@@ -13,6 +14,7 @@ __all__ = [
     "Scope",
     "ServiceConfig",
     "State",
+    "back_up",
     "create_app",
     "is_loopback",
     "make_key",

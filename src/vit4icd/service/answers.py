@@ -191,6 +191,7 @@ class GroupsAnswer(BaseModel):
     basis: Basis
     groups: list[list[str]]
     n_groups: int
+    is_complete: bool = Field(description="Whether no pair was left out for being one of too many.")
     next: int | None = Field(description="Give it as 'after' for the next page.")
 
 
@@ -199,6 +200,7 @@ class QueuedAnswer(BaseModel):
 
     basis: Basis
     n_groups: int
+    is_complete: bool = Field(description="Whether no pair was left out for being one of too many.")
     n_queued: int = Field(description="Pairs: the largest picture of a group with each other one.")
     n_left: int = Field(description="Pairs beyond the limit; judge some, and ask again.")
 
@@ -206,6 +208,9 @@ class QueuedAnswer(BaseModel):
 class JobAnswer(BaseModel):
     """A bulk addition, and how far it is."""
 
+    basis: Basis | None = Field(
+        default=None, description="Now; missing where the collection is served no more."
+    )
     id: str
     collection: str
     state: Literal["waiting", "running", "done", "failed"]
@@ -249,6 +254,7 @@ class FindingBody(BaseModel):
     query: QueryBody
     match: MatchBody
     group: GroupBody | None = None
+    basis: Basis | None = Field(default=None, description="What it was found by, at that time.")
 
 
 class QueueAnswer(BaseModel):

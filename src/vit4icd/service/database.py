@@ -3,13 +3,16 @@
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from vit4icd.errors import FormatError, StoreError
 
-__all__ = ["Database"]
+__all__ = ["DATABASE", "Database", "copy_database"]
+
+DATABASE = "review.sqlite"
+"""What the file is called in a service's folder."""
 
 _WAIT_S = 30.0  # for other processes that write
 _SCHEMA_1 = """
@@ -79,20 +82,17 @@ class Database:
 
     Raises:
         StoreError: the file cannot be opened, read or written, as on a full disk.
-        FormatError: it is no such file, or of a newer version.
+        FormatError: it is no such file, damaged, or of a newer version.
     """
 
     def __init__(self, path: Path) -> None:
         self._path, self._lock = path, threading.RLock()
-        with self._explained():
+        with _explained(path):
             self._connection = sqlite3.connect(
                 path, timeout=_WAIT_S, isolation_level=None, check_same_thread=False
             )
         try:
             self._prepare()
-        except sqlite3.DatabaseError as error:
-            self._connection.close()
-            raise FormatError(f"{path} is damaged, or no file of the service: {error}") from error
         except BaseException:
             self._connection.close()
             raise
@@ -101,13 +101,13 @@ class Database:
         self, statement: str, values: Sequence[Any] | Mapping[str, Any] = ()
     ) -> list[tuple[Any, ...]]:
         """Return the rows that a statement selects."""
-        with self._lock, self._explained():
+        with self._lock, _explained(self._path):
             return self._connection.execute(statement, values).fetchall()
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """Run statements as one: all of them are kept, or none."""
-        with self._lock, self._explained():
+        with self._lock, _explained(self._path):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
@@ -122,18 +122,11 @@ class Database:
         with self._lock:
             self._connection.close()
 
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Say of trouble around the file, such as a full disk or a long lock, where it is."""
-        try:
-            yield
-        except sqlite3.OperationalError as error:
-            raise StoreError(f"{self._path} cannot be used: {error}") from error
-
     def _prepare(self) -> None:
-        with self._explained():
+        with _explained(self._path):
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
+            _require_whole(self._connection)
         with self.writing():
             (version,) = self._connection.execute("PRAGMA user_version").fetchone()
             if version > _VERSION:
@@ -144,6 +137,43 @@ class Database:
             for statement in _statements("".join(_STEPS[version:])):
                 self._connection.execute(statement)
             self._connection.execute(f"PRAGMA user_version = {_VERSION}")
+
+
+def copy_database(path: Path, out: Path) -> None:
+    """Write the file as it is between two transactions; others may use it meanwhile.
+
+    Raises:
+        StoreError: one of the files cannot be opened, read or written.
+        FormatError: it is no such file, or damaged.
+    """
+    address = f"{path.absolute().as_uri()}?mode=ro"
+    with _explained(out), closing(sqlite3.connect(out)) as copy:
+        with _explained(path), closing(sqlite3.connect(address, _WAIT_S, uri=True)) as whole:
+            _require_whole(whole)
+            whole.backup(copy)
+        _require_whole(copy)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Say of trouble with the file, such as damage, a full disk or a long lock, where it is."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise StoreError(f"{path} cannot be used: {error}") from error
+    except sqlite3.DatabaseError as error:
+        if type(error) is not sqlite3.DatabaseError:  # a rule of the tables was broken
+            raise
+        raise FormatError(
+            f"{path} is damaged, or no file of the service: {error}; put a copy in the place of "
+            "its folder"
+        ) from error
+
+
+def _require_whole(connection: sqlite3.Connection) -> None:
+    (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if found != "ok":
+        raise sqlite3.DatabaseError(str(found).splitlines()[-1])
 
 
 def _statements(script: str) -> Iterator[str]:

@@ -37,6 +37,8 @@ class Groups:
     """Of two ids within one group, as far as they are linked themselves."""
     threshold: float
     n_images: int
+    is_complete: bool
+    """Whether all pairs were looked at, not only the most alike million."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +67,15 @@ class Grouping:
             )
         scale = Scale(describer=self.shelf.collection.describer, n_chances=len(descriptors))
         threshold, bias = scale.threshold(self.threshold), scale.bias(descriptors.vectors)
-        pairs = self._undenied(
-            self_pairs(descriptors, threshold=threshold, bias=bias, max_pairs=_MAX_PAIRS)
-        )
+        found = self_pairs(descriptors, threshold=threshold, bias=bias, max_pairs=_MAX_PAIRS)
+        pairs = self._undenied(found)
         groups = group_pairs(descriptors.ids, pairs, strictness=self.strictness)
         return Groups(
             groups=groups,
             links=_links(groups, pairs, dict(zip(descriptors.ids, bias.tolist(), strict=True))),
             threshold=threshold,
             n_images=len(descriptors),
+            is_complete=len(found) < _MAX_PAIRS,
         )
 
     def _undenied(self, pairs: Pairs) -> Pairs:

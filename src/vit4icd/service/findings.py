@@ -133,6 +133,12 @@ class Findings:
         for picture in sorted({it for one in dropped for it in (one.query, one.reference)}):
             self._on_forgotten(picture)
 
+    @property
+    def n_undecided(self) -> int:
+        """How many wait for judgement."""
+        statement = "SELECT count(*) FROM findings WHERE state = 'undecided'"
+        return int(self._database.read(statement)[0][0])
+
     def queue(
         self, state: State, *, kind: Kind | None = None, after: str = "", limit: int = 100
     ) -> Queue:

@@ -11,7 +11,7 @@ import numpy as np
 
 from vit4icd.collection import AddProgress, Answer, Collection
 from vit4icd.describer import OnnxDescriber
-from vit4icd.errors import ConfigError, ImageError
+from vit4icd.errors import ConfigError, ImageError, StoreError
 from vit4icd.service.previews import Previews, holder_of
 from vit4icd.service.problems import Problem
 from vit4icd.thresholds import Threshold
@@ -236,6 +236,9 @@ class Adding:
                 sha256 = self.previews.keep(data, holder=holder_of(self.shelf.name, id_))
             except ImageError:  # larger than the service itself takes: there is no preview
                 sha256 = sha256_of_bytes(data)
+            except StoreError as error:  # it is stored; sent again, it has its preview
+                results[row] = error
+                continue
             results[row] = Added(id_, sha256, outcome)
         return results
 

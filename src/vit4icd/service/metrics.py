@@ -8,7 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
@@ -35,6 +42,8 @@ class Metrics:
             object.__setattr__(self, name, value)
 
         registry = self._registry()
+        if registry is not None:  # of several processes, those of the one that answers mean little
+            ProcessCollector(registry=registry)
         set_("requests", Counter(
             "vit4icd_requests", "Requests, by route and status.", ["method", "route", "status"],
             registry=registry,

@@ -9,13 +9,16 @@ import numpy as np
 import simplejpeg
 from jaxtyping import UInt8
 
-from vit4icd.errors import ImageError
+from vit4icd.errors import ImageError, StoreError
 from vit4icd.images import read_image, resize
 from vit4icd.service.database import Database
 from vit4icd.service.turns import Turns
 from vit4icd.storage import atomic_path
 
-__all__ = ["PREVIEW_SIDE", "Previews", "encode_jpeg", "held_as", "holder_of", "shrink"]
+__all__ = ["PREVIEWS", "PREVIEW_SIDE", "Previews", "encode_jpeg", "held_as", "holder_of", "shrink"]
+
+PREVIEWS = "previews"
+"""What their folder is called in a service's folder."""
 
 PREVIEW_SIDE = 1_024
 """Pixels of a preview's long side, at most."""
@@ -54,6 +57,7 @@ class Previews:
 
         Raises:
             ImageError: no readable picture.
+            StoreError: the preview cannot be written, as on a full disk.
         """
         sha256 = hashlib.sha256(data).hexdigest()
         path = self._path(sha256)
@@ -61,9 +65,12 @@ class Previews:
             with self._turns.taken(data):
                 image = read_image(data, max_pixels=self._max_pixels, at_least=PREVIEW_SIDE)
                 image = shrink(image, PREVIEW_SIDE)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_path(path) as temporary:
-                temporary.write_bytes(encode_jpeg(image))
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with atomic_path(path) as temporary:
+                    temporary.write_bytes(encode_jpeg(image))
+            except OSError as error:
+                raise StoreError(f"{path.parent} cannot be written: {error.strerror}") from error
         if holder is not None:
             before = self.held_by(holder)
             with self._database.writing() as connection:
@@ -102,7 +109,7 @@ class Previews:
             if hashlib.sha256(data).hexdigest() != sha256:
                 return None
             return self.read(self.keep(data))
-        except (OSError, ValueError, ImageError):
+        except (OSError, ValueError, ImageError, StoreError):
             return None
 
     def release(self, holder: bytes) -> None:

@@ -50,7 +50,7 @@ CODES: Mapping[str, tuple[int, str]] = {
     "url_unreachable": (424, "No picture could be fetched from the URL"),
     "busy": (429, "There is more work than can wait"),
     "internal": (500, "A mistake of ours"),
-    "damaged": (500, "The collection is damaged"),
+    "damaged": (500, "What is stored is damaged"),
     "loading": (503, "The service is still loading"),
     "store_unavailable": (503, "The collection cannot be reached"),
 }

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from vit4icd.collection import Record
 from vit4icd.matches import Match
@@ -31,10 +32,11 @@ class Queueing:
         """
         ranked = sorted(groups.groups, key=lambda group: -_best(group, groups.links))
         records = shelf.collection.find(id_ for group in ranked for id_ in group)
+        telling = _Telling.of(shelf, groups)
         judged, queued, n_left = self.decisions.pairs(), list[Finding](), 0
         for group in ranked:
             there = [records[id_] for id_ in group if id_ in records]
-            for finding in _findings(shelf, there, groups):
+            for finding in telling.findings(there):
                 if pair_of(finding.query, finding.reference) in judged:
                     continue
                 if len(queued) < limit:
@@ -49,56 +51,67 @@ def _best(group: Sequence[str], links: Mapping[frozenset[str], Link]) -> float:
     return max(links[frozenset((group[0], other))].score for other in group[1:])
 
 
-def _findings(shelf: Shelf, group: Sequence[Record], groups: Groups) -> Iterator[Finding]:
-    """Yield the pairs of one group."""
-    if len(group) < 2:  # removed meanwhile
-        return
-    first, *others = sorted(group, key=_worth)
-    pairs = [
-        (other, _match(shelf, first, other, groups.links[frozenset((first.id, other.id))], groups))
-        for other in others
-    ]
-    best = max(_level(match) for _, match in pairs)
-    name = group_id(shelf.name, first.sha256, first.id)
-    for other, match in pairs:
-        id_ = finding_id(shelf.name, first.sha256, other.id)
-        image = image_body(shelf.name, other)
-        body = match_body(match, collection=shelf.name, image=image)
-        yield Finding(
-            id=id_,
-            collection=shelf.name,
-            query=first.sha256,
-            reference=other.sha256,
-            level=_level(match),
-            kind="group",
-            place=place_of(_level(match), id_, group=(best, name)),
-            fields={
-                "query": _query(shelf, first).model_dump(),
-                "match": body.model_dump(exclude={"id", "state"}),
-                "group": {"id": name, "n_images": len(group)},
-            },
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Telling:
+    """What the pairs of all groups are told by."""
+
+    shelf: Shelf
+    groups: Groups
+    scale: Scale
+    basis: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, shelf: Shelf, groups: Groups) -> "_Telling":
+        scale = Scale(describer=shelf.collection.describer, n_chances=groups.n_images - 1)
+        return cls(shelf=shelf, groups=groups, scale=scale, basis=shelf.basis(groups.threshold))
+
+    def findings(self, group: Sequence[Record]) -> Iterator[Finding]:
+        """Yield the pairs of one group."""
+        if len(group) < 2:  # removed meanwhile
+            return
+        first, *others = sorted(group, key=_worth)
+        matches = [(other, self._match(first, other)) for other in others]
+        best = max(_level(match) for _, match in matches)
+        name = group_id(self.shelf.name, first.sha256, first.id)
+        for other, match in matches:
+            id_ = finding_id(self.shelf.name, first.sha256, other.id)
+            image = image_body(self.shelf.name, other)
+            body = match_body(match, collection=self.shelf.name, image=image)
+            yield Finding(
+                id=id_,
+                collection=self.shelf.name,
+                query=first.sha256,
+                reference=other.sha256,
+                level=_level(match),
+                kind="group",
+                place=place_of(_level(match), id_, group=(best, name)),
+                fields={
+                    "basis": dict(self.basis),
+                    "query": _query(self.shelf, first).model_dump(),
+                    "match": body.model_dump(exclude={"id", "state"}),
+                    "group": {"id": name, "n_images": len(group)},
+                },
+            )
+
+    def _match(self, first: Record, other: Record) -> Match:
+        link = self.groups.links[frozenset((first.id, other.id))]
+        return Match.judged(
+            first.id,
+            other.id,
+            similarity=link.similarity,
+            score=link.score,
+            probability=self.scale.probability(link.score),
+            overlap=None,
+            verified=False,
+            same_bytes=first.sha256 == other.sha256,
+            least_score=self.groups.threshold,
+            metadata=other.metadata,
         )
 
 
 def _worth(record: Record) -> tuple[int, str, str]:
     """Return what the pictures of a group are sorted by: the largest, then the oldest first."""
     return -record.width * record.height, record.added.isoformat(), record.id
-
-
-def _match(shelf: Shelf, first: Record, other: Record, link: Link, groups: Groups) -> Match:
-    scale = Scale(describer=shelf.collection.describer, n_chances=groups.n_images - 1)
-    return Match.judged(
-        first.id,
-        other.id,
-        similarity=link.similarity,
-        score=link.score,
-        probability=scale.probability(link.score),
-        overlap=None,
-        verified=False,
-        same_bytes=first.sha256 == other.sha256,
-        least_score=groups.threshold,
-        metadata=other.metadata,
-    )
 
 
 def _query(shelf: Shelf, record: Record) -> QueryBody:

@@ -80,7 +80,7 @@ class Sifting:
                 query=body.sha256,
                 reference=shas[id_],
                 level=_level(bodies[id_]),
-                fields=_fields(body, bodies[id_]),
+                fields=_fields(sifted.basis, body, bodies[id_]),
             )
             for id_ in bodies
         )
@@ -219,8 +219,9 @@ def _level(body: MatchBody) -> float:
     return body.score if body.probability is None else body.probability
 
 
-def _fields(query: QueryBody, match: MatchBody) -> Mapping[str, Any]:
+def _fields(basis: Mapping[str, Any], query: QueryBody, match: MatchBody) -> Mapping[str, Any]:
     return {
+        "basis": dict(basis),
         "query": query.model_dump(),
         "match": match.model_dump(exclude={"id", "state"}),
     }

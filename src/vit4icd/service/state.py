@@ -13,7 +13,7 @@ from fastapi import Request
 from vit4icd.describer import OnnxDescriber
 from vit4icd.errors import ConfigError, StoreError, Vit4icdError
 from vit4icd.service.access import Access
-from vit4icd.service.database import Database
+from vit4icd.service.database import DATABASE, Database
 from vit4icd.service.decisions import Decisions
 from vit4icd.service.fetching import Fetcher
 from vit4icd.service.findings import Findings
@@ -21,7 +21,7 @@ from vit4icd.service.jobs import Jobs
 from vit4icd.service.keys import Keys
 from vit4icd.service.library import Library
 from vit4icd.service.metrics import Metrics
-from vit4icd.service.previews import Previews, held_as
+from vit4icd.service.previews import PREVIEWS, Previews, held_as
 from vit4icd.service.problems import Problem
 from vit4icd.service.queueing import Queueing
 from vit4icd.service.sessions import Sessions, read_secret
@@ -114,10 +114,10 @@ class State:
         except OSError as error:
             raise StoreError(f"{folder} cannot be written: {error.strerror}") from error
         self.access = Access(keys=config.keys, sessions=Sessions(secret), host=config.host)
-        self.database = Database(folder / "review.sqlite")
+        self.database = Database(folder / DATABASE)
         self.decisions = Decisions(self.database)
         self.previews = Previews(
-            folder / "previews", self.database, pictures=config.pictures,
+            folder / PREVIEWS, self.database, pictures=config.pictures,
             max_pixels=config.limits.max_pixels, on_replaced=self._replaced,
         )  # fmt: skip
         self.findings = Findings(
@@ -209,6 +209,10 @@ class State:
         watch(
             "vit4icd_images", "Pictures in all collections.",
             lambda: sum(len(shelf.collection) for shelf in self.library.shelves.values()),
+        )  # fmt: skip
+        watch(
+            "vit4icd_undecided_pairs", "Pairs that wait for somebody's judgement.",
+            lambda: self.findings.n_undecided,
         )  # fmt: skip
 
 

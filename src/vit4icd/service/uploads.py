@@ -12,6 +12,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import FormParser, MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
+from vit4icd.errors import StoreError
 from vit4icd.service.fetching import Fetcher
 from vit4icd.service.problems import Problem, is_utf8, require_known
 
@@ -134,6 +135,7 @@ class Uploads:
 
         Raises:
             Problem: too large, or too slow.
+            StoreError: the file cannot be written, as on a full disk.
         """
         n_bytes = 0
         request.state.is_streamed = True
@@ -150,6 +152,9 @@ class Uploads:
         except ClientDisconnect as error:
             path.unlink()
             raise Problem("invalid_request", "the client hung up") from error
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            raise StoreError(f"{path.parent} cannot be written: {error.strerror}") from error
         except BaseException:
             path.unlink(missing_ok=True)
             raise

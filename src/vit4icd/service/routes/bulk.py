@@ -5,9 +5,11 @@ import asyncio
 from fastapi import APIRouter, Depends, Request, Response
 
 from vit4icd.service.access import admin, reader
-from vit4icd.service.answers import JobAnswer
+from vit4icd.service.answers import Basis, JobAnswer
+from vit4icd.service.jobs import Job
 from vit4icd.service.problems import Problem
 from vit4icd.service.routes.shared import PROBLEMS, Held, Regions, known_options
+from vit4icd.service.state import State
 
 __all__ = ["router"]
 
@@ -43,10 +45,16 @@ async def add_many(
     await held.uploads.spool(request, path)
     job = await asyncio.to_thread(held.jobs.add, id_, shelf.name, regions=regions)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
-    return JobAnswer(**job.to_json())
+    return await asyncio.to_thread(_job_answer, held, job)
 
 
 @router.get("/jobs/{job}", dependencies=[Depends(reader)])
 def get_job(held: Held, job: str) -> JobAnswer:
     """Say how far a bulk addition is, and what it left out."""
-    return JobAnswer(**held.jobs.get(job).to_json())
+    return _job_answer(held, held.jobs.get(job))
+
+
+def _job_answer(held: State, job: Job) -> JobAnswer:
+    shelf = held.library.shelves.get(job.collection)
+    basis = None if shelf is None else Basis(**shelf.basis())
+    return JobAnswer(basis=basis, **job.to_json())

@@ -44,6 +44,7 @@ async def list_groups(
         basis=Basis(**await asyncio.to_thread(shelf.basis, found.threshold)),
         groups=[[name_fields("id", id_)["id"] for id_ in group] for group in page],
         n_groups=len(found.groups),
+        is_complete=found.is_complete,
         next=end if end < len(found.groups) else None,
     )
 
@@ -62,6 +63,7 @@ async def queue_groups(
     return QueuedAnswer(
         basis=Basis(**await asyncio.to_thread(shelf.basis, found.threshold)),
         n_groups=len(found.groups),
+        is_complete=found.is_complete,
         n_queued=n_queued,
         n_left=n_left,
     )

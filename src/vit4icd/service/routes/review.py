@@ -186,6 +186,7 @@ def _require_unreplaced(held: State, finding: Finding) -> None:
 
 def _known(finding: Finding) -> dict[str, Any]:
     match, query = finding.fields["match"], finding.fields["query"]
+    basis = finding.fields.get("basis", {})  # of one that an earlier version kept: nothing
     return {
         "match": finding.id,
         "collection": finding.collection,
@@ -196,6 +197,9 @@ def _known(finding: Finding) -> dict[str, Any]:
         "score": match["score"],
         "query_picture": query["picture"],
         "reference_picture": match["picture"],
+        "fingerprint": basis.get("fingerprint"),
+        "threshold": basis.get("threshold"),
+        "version": basis.get("version"),
     }
 
 
