@@ -1,11 +1,14 @@
 """Pictures that are made to hurt: the service says what is wrong, stays small, and goes on."""
 
+import asyncio
 import http.client
 import io
 import json
 import struct
 import subprocess
 import sys
+import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +19,7 @@ import pytest
 from PIL import Image
 
 from tests.service.conftest import make_known_model, until
+from vit4icd.service.problems import Problem
 from vit4icd.service.turns import Turns, is_heavy
 
 SIDE = 4_096
@@ -161,11 +165,61 @@ def test_takes_heavy_pictures_one_at_a_time(hostile: dict[str, bytes]) -> None:
     def take(name: str) -> None:
         with turns.taken(hostile[name]):
             inside.append(1)
+            time.sleep(0.001)  # lets another thread in, were there no turns
             most.append(len(inside))
             inside.pop()
 
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(take, ["transparent"] * 200))
+        list(pool.map(take, ["transparent"] * 50))
     assert max(most) == 1
     with turns.taken(hostile["webp"]):
         take("frames")  # what is light waits for nobody
+
+
+async def _waiting(turns: Turns, picture: bytes, name: str, came: list[str]) -> None:
+    async with turns.awaited(picture):
+        came.append(name)
+
+
+def test_gives_turns_in_the_order_of_coming_to_threads_and_requests(
+    hostile: dict[str, bytes],
+) -> None:
+    turns, came, heavy = Turns(), list[str](), hostile["webp"]
+
+    def later() -> None:
+        with turns.taken(heavy):
+            came.append("thread")
+
+    async def ask() -> None:
+        with turns.taken(heavy):
+            first = asyncio.create_task(_waiting(turns, heavy, "first", came))
+            gone = asyncio.create_task(_waiting(turns, heavy, "gone", came))
+            await asyncio.sleep(0)
+            thread = threading.Thread(target=later)
+            thread.start()
+            await asyncio.to_thread(until, lambda: len(turns._tickets) == 4)
+            second = asyncio.create_task(_waiting(turns, heavy, "second", came))
+            await asyncio.sleep(0)
+            gone.cancel()  # the client hung up
+        await asyncio.gather(first, second, gone, return_exceptions=True)
+        thread.join()
+
+    asyncio.run(ask())
+    assert came == ["first", "thread", "second"]
+
+
+def test_refuses_heavy_pictures_when_many_wait(hostile: dict[str, bytes]) -> None:
+    turns, came, heavy = Turns(), list[str](), hostile["webp"]
+
+    async def ask() -> None:
+        with turns.taken(heavy):
+            tasks = [asyncio.create_task(_waiting(turns, heavy, "one", came)) for _ in range(16)]
+            await asyncio.sleep(0)
+            with pytest.raises(Problem, match="too many large pictures") as caught:
+                await _waiting(turns, heavy, "more", came)
+            assert caught.value.headers["Retry-After"]
+            await _waiting(turns, hostile["frames"], "light", came)
+        await asyncio.gather(*tasks)
+
+    asyncio.run(ask())
+    assert came == ["light", *["one"] * 16]

@@ -2,7 +2,9 @@
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager
 
 from vit4icd.errors import ImageError
@@ -14,11 +16,11 @@ __all__ = ["Turns", "is_heavy"]
 _HEAVY_PIXELS = 5_000_000  # some 24 bytes each while they are decoded: 120 MB
 _HEAVY_JPEG_PIXELS = 16_000_000  # what a phone takes is light: libjpeg decodes it smaller
 _MAX_WAITING = 16  # heavy pictures; further ones are told to come again
-_LOOK_S, _RETRY_S = 0.05, 5
+_RETRY_S = 5
 
 
 class Turns:
-    """One heavy picture at a time; light ones never wait here.
+    """One heavy picture at a time, in the order in which they came; light ones never wait here.
 
     A picture within the limits of an upload may be a few kB of a file and more than a GB once it
     is decoded. Were all that come at once decoded at once, their number would be the limit of
@@ -26,7 +28,10 @@ class Turns:
     """
 
     def __init__(self) -> None:
-        self._lock, self._n_waiting = threading.Lock(), 0
+        self._lock, self._tickets = (
+            threading.Lock(),
+            deque[Future[None]](),
+        )  # the first has its turn
 
     @contextmanager
     def taken(self, *pictures: bytes) -> Iterator[None]:
@@ -34,7 +39,8 @@ class Turns:
         if not is_heavy(*pictures):
             yield
             return
-        with self._lock:
+        with self._ticket() as turn:
+            turn.result()
             yield
 
     @asynccontextmanager
@@ -47,21 +53,31 @@ class Turns:
         if not is_heavy(*pictures):
             yield
             return
-        if self._n_waiting >= _MAX_WAITING:
+        if len(self._tickets) > _MAX_WAITING:
             raise Problem(
                 "busy", "too many large pictures are waiting; send smaller ones, or later",
                 headers={"Retry-After": str(_RETRY_S)},
             )  # fmt: skip
-        self._n_waiting += 1
-        try:
-            while not self._lock.acquire(blocking=False):
-                await asyncio.sleep(_LOOK_S)
-        finally:
-            self._n_waiting -= 1
-        try:
+        with self._ticket() as turn:
+            await asyncio.shield(asyncio.wrap_future(turn))
             yield
+
+    @contextmanager
+    def _ticket(self) -> Iterator[Future[None]]:
+        """Stand in the line; the turn comes when all before have left, and ends with the block."""
+        ticket = Future[None]()
+        with self._lock:
+            self._tickets.append(ticket)
+            if self._tickets[0] is ticket:
+                ticket.set_result(None)
+        try:
+            yield ticket
         finally:
-            self._lock.release()
+            with self._lock:
+                was_first = self._tickets[0] is ticket
+                self._tickets.remove(ticket)
+                if was_first and self._tickets:
+                    self._tickets[0].set_result(None)
 
 
 def is_heavy(*pictures: bytes) -> bool:
