@@ -108,6 +108,30 @@ def test_takes_a_picture_that_is_cut_off_for_none(client: TestClient) -> None:
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("id", "\\udc80"), ("id", "\\ud800"), ("\\ud800", "any")]
+)
+def test_refuses_texts_that_no_utf_8_can_write(
+    client: TestClient, pictures: list[Path], name: str, value: str
+) -> None:
+    picture = pictures[0].read_bytes()
+    body = (
+        (
+            f'--x\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+            '--x\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n'
+        ).encode()
+        + picture
+        + b"\r\n--x--\r\n"
+    )
+    kind = "multipart/form-data; boundary=x; charset=raw_unicode_escape"
+    for call in ("images", "search"):
+        answer = client.post(
+            f"/v1/collections/mine/{call}", content=body, headers={"Content-Type": kind}
+        )
+        assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
+    assert client.get("/v1/collections/mine/images").json()["images"] == []
+
+
 def test_refuses_other_kinds_of_bodies(client: TestClient) -> None:
     for kind in ("application/json", "text/html", "application/xml"):
         answer = client.post(

@@ -2,8 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -115,18 +115,13 @@ class Uploads:
         lease = _Lease(self)
         request.state.is_streamed = True
         try:
-            async with asyncio.timeout(self.limits.max_seconds):
-                upload = await self._read(request, lease, n_pictures, is_needed=is_needed)
-                if options is not None:
-                    _require_fields(upload.fields, {*urls.values(), *options}, files=urls)
-                upload = await self._completed(upload, lease, urls)
+            with self._explained():
+                async with asyncio.timeout(self.limits.max_seconds):
+                    upload = await self._read(request, lease, n_pictures, is_needed=is_needed)
+                    if options is not None:
+                        _require_fields(upload.fields, {*urls.values(), *options}, files=urls)
+                    upload = await self._completed(upload, lease, urls)
             yield upload
-        except TimeoutError as error:
-            raise Problem(
-                "too_slow", f"an upload may take {self.limits.max_seconds:g} seconds"
-            ) from error
-        except ClientDisconnect as error:
-            raise Problem("invalid_request", "the client hung up") from error
         finally:
             lease.end()
 
@@ -159,6 +154,17 @@ class Uploads:
             path.unlink(missing_ok=True)
             raise
         return n_bytes
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except TimeoutError as error:
+            raise Problem(
+                "too_slow", f"an upload may take {self.limits.max_seconds:g} seconds"
+            ) from error
+        except ClientDisconnect as error:
+            raise Problem("invalid_request", "the client hung up") from error
 
     async def _read(
         self, request: Request, lease: "_Lease", n_pictures: int, *, is_needed: bool
@@ -230,6 +236,7 @@ class Uploads:
     def _filled(self, form: FormData) -> Upload:
         pictures, fields = {}, {}
         for name, value in form.multi_items():
+            _require_text(name, *([value] if isinstance(value, str) else []))
             if isinstance(value, UploadFile):
                 data = value.file.read()
                 _require_bytes(len(data), self.limits.max_bytes)
@@ -237,6 +244,13 @@ class Uploads:
             else:
                 fields[name] = value
         return Upload(pictures, fields)
+
+
+def _require_text(*texts: str) -> None:
+    """Refuse what a charset of the client's makes that no UTF-8 can write."""
+    for text in texts:
+        if not text.isascii() and text.encode("utf-8", "replace").decode() != text:
+            raise Problem("invalid_request", "names and fields of a form are UTF-8")
 
 
 @dataclass(slots=True)
