@@ -82,6 +82,10 @@ class _Watch:
                 self.workers += [self._begun() for _ in range(self.config.n_processes)]
                 while not asked.is_set():
                     wait([it for worker in self.workers for it in _signs(worker)], _LOOK_S)
+                    if any(_may_have_obeyed(worker.process) for worker in self.workers):
+                        asked.wait(_LOOK_S)  # a signal to all of us may reach them first
+                    if asked.is_set():
+                        break
                     self.workers = [self._alive(worker) for worker in self.workers]
                     if not has_started and all(worker.serves for worker in self.workers):
                         has_started = True
@@ -127,6 +131,10 @@ class _Watch:
                 worker.process.kill()
                 worker.process.join()
             worker.said.close()
+
+
+def _may_have_obeyed(process: SpawnProcess) -> bool:
+    return process.exitcode in (0, -signal.SIGTERM, -signal.SIGINT)
 
 
 def _signs(worker: _Worker) -> list[Connection | int]:
