@@ -1,7 +1,7 @@
 """Queries against a collection: candidates, proof and judgement; it stores nothing."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -54,6 +54,8 @@ class Answer:
     """References from the threshold on, or proven: the best first."""
     nearest: Match | None = None
     """The best reference, a match or not; None where the collection is empty."""
+    records: Mapping[str, Record] = field(default_factory=dict)
+    """What is stored of these references, by id, in the version that was searched."""
     untried: tuple[str, ...] = ()
     """References that no proof could be tried for, though it was asked for: their local features
     are missing or cannot be read."""
@@ -266,11 +268,13 @@ class Searching:
             or match.verdict == "exact"
         ]
         tried = [candidate.reference for candidate in candidates[: self._n_tried]]
+        shown = kept[: self.k] + found[:1]
         return Answer(
             query=query.name,
             basis=ground.basis,
             matches=tuple(kept[: self.k]),
             nearest=found[0] if found else None,
+            records={match.reference: known[match.reference].record for match in shown},
             untried=tuple(name for name in tried if name in known and name not in proofs),
         )
 

@@ -112,7 +112,7 @@ class MatchBody(BaseModel):
     overlap: dict[str, Any] | None
     metadata: dict[str, str]
     image: ImageBody | None = Field(
-        default=None, description="The reference, where it was looked up."
+        default=None, description="The reference; not of the nearest, nor of a comparison."
     )
     picture: str = Field(description="Opaque; of the reference.")
 
@@ -208,9 +208,7 @@ class QueuedAnswer(BaseModel):
 class JobAnswer(BaseModel):
     """A bulk addition, and how far it is."""
 
-    basis: Basis | None = Field(
-        default=None, description="Now; missing where the collection is served no more."
-    )
+    basis: Basis = Field(description="Without a version: each batch of pictures makes one.")
     id: str
     collection: str
     state: Literal["waiting", "running", "done", "failed"]
@@ -312,6 +310,7 @@ def match_body(
     collection: str | None,
     image: ImageBody | None = None,
     id_: str | None = None,
+    state: State | None = None,
 ) -> MatchBody:
     """Return a match as the routes give it; with its record, its picture is that of the content."""
     fields: Mapping[str, Any] = match.to_json()
@@ -319,7 +318,7 @@ def match_body(
     if collection is not None:
         picture = handle_of_reference(collection, match.reference, sha256)
     known = {name: fields[name] for name in MatchBody.model_fields if name in fields}
-    return MatchBody(**known, id=id_, image=image, picture=picture)
+    return MatchBody(**known, id=id_, state=state, image=image, picture=picture)
 
 
 def decision_body(decision: Decision) -> DecisionBody:

@@ -11,11 +11,13 @@ from typing import Any, Literal, get_args
 
 from vit4icd.service.database import Database
 
-__all__ = ["Decision", "Decisions", "Subject", "Verb", "pair_of", "state_of", "to_csv"]
+__all__ = ["Decision", "Decisions", "State", "Subject", "Verb", "pair_of", "state_of", "to_csv"]
 
 Verb = Literal["accept", "reject", "never", "undo"]
 """accept, reject: the pair is a copy, or not; never: the reference (a logo, a template) must not
-match anything; undo: as if the last decision had not been."""
+match anything; undo: as if nobody had decided."""
+State = Literal["undecided", "accepted", "rejected", "never"]
+"""What the decisions on a pair come to."""
 Subject = Literal["pair", "reference"]
 """What a decision is on."""
 
@@ -160,12 +162,12 @@ def to_csv(decisions: Iterable[Decision]) -> str:
     return text.getvalue()
 
 
-def state_of(connection: sqlite3.Connection, kind: str, query: str, reference: str) -> str:
-    """Return what the log says of a finding: accepted, rejected, never or undecided.
+def state_of(connection: sqlite3.Connection, kind: str, query: str, reference: str) -> State:
+    """Return what the log says of a finding.
 
     Both pictures of a pair within a group are references.
     """
-    states = {"accept": "accepted", "reject": "rejected", "never": "never"}
+    states: Mapping[str, State] = {"accept": "accepted", "reject": "rejected", "never": "never"}
     alone = (reference, query) if kind == "group" else (reference,)
     for known in (pair_of(query, reference), *(pair_of("", one) for one in alone)):
         row = connection.execute(

@@ -10,11 +10,10 @@ from typing import Any, Literal
 import numpy as np
 
 from vit4icd.service.database import Database
-from vit4icd.service.decisions import pair_of, state_of
+from vit4icd.service.decisions import State, pair_of, state_of
 
 __all__ = ["Finding", "Findings", "Kind", "Queue", "State", "finding_id", "group_id", "place_of"]
 
-State = Literal["undecided", "accepted", "rejected", "never"]
 Kind = Literal["search", "group"]
 """search: a query's match; group: two pictures of one group of copies within a collection."""
 
@@ -81,10 +80,10 @@ class Findings:
     ) -> None:
         self._database, self._keep, self._on_forgotten = database, keep, on_forgotten
 
-    def put(self, findings: Iterable[Finding]) -> list[Finding]:
-        """Keep findings, in place of earlier ones of the same pairs; return them as they stand."""
+    def put(self, findings: Iterable[Finding]) -> dict[str, State]:
+        """Keep findings, in place of earlier ones of the same pairs; return their states by id."""
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        kept = []
+        states: dict[str, State] = {}
         with self._database.writing() as connection:
             for finding in findings:
                 pair = pair_of(finding.query, finding.reference)
@@ -100,10 +99,10 @@ class Findings:
                         json.dumps(dict(finding.fields)),
                     ),
                 )  # fmt: skip
-                kept.append(finding.id)
-        if kept:
+                states[finding.id] = state
+        if states:
             self._prune()
-        return [found for id_ in kept if (found := self.get(id_)) is not None]
+        return states
 
     def get(self, id_: str) -> Finding | None:
         """Return a finding."""

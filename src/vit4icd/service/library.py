@@ -121,6 +121,8 @@ class Query:
 
     name: str
     data: bytes
+    sha256: str | None = None
+    """Of the reference whose preview this is; decisions know the query by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,21 +227,40 @@ class Adding:
             progress=note,
         )
         skipped = {one.name: ImageError(one.reason, one.message) for one in summary.skipped}
-        results: dict[int, Added | Exception] = {}
-        for row in rows:
-            id_, data = items[row].id, items[row].data
-            if id_ in skipped:
-                results[row] = skipped[id_]
-                continue
-            outcome: Literal["stored", "unchanged"] = "stored" if id_ in stored else "unchanged"
-            try:
-                sha256 = self.previews.keep(data, holder=holder_of(self.shelf.name, id_))
-            except ImageError:  # larger than the service itself takes: there is no preview
-                sha256 = sha256_of_bytes(data)
-            except StoreError as error:  # it is stored; sent again, it has its preview
-                results[row] = error
-                continue
-            results[row] = Added(id_, sha256, outcome)
+        added = {
+            row: Added(
+                items[row].id,
+                sha256_of_bytes(items[row].data),
+                "stored" if items[row].id in stored else "unchanged",
+            )
+            for row in rows
+            if items[row].id not in skipped
+        }
+        results = self._with_previews(added, items)
+        return results | {row: skipped[items[row].id] for row in rows if row not in added}
+
+    def _with_previews(
+        self, added: Mapping[int, Added], items: Sequence[New]
+    ) -> dict[int, Added | Exception]:
+        """Keep the previews of what is still stored as it was added."""
+        holders = {row: holder_of(self.shelf.name, one.id) for row, one in added.items()}
+
+        def stored() -> dict[bytes, str]:
+            records = self.shelf.collection.find(one.id for one in added.values())
+            return {
+                holder_of(self.shelf.name, id_): record.sha256 for id_, record in records.items()
+            }
+
+        held = self.previews.hold({holders[row]: added[row].sha256 for row in added}, stored)
+        results: dict[int, Added | Exception] = dict(added)
+        for row in added:
+            if holders[row] in held:
+                try:
+                    self.previews.keep(items[row].data)
+                except ImageError:  # larger than the service itself takes: there is no preview
+                    pass
+                except StoreError as error:  # it is stored; sent again, it has its preview
+                    results[row] = error
         return results
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -50,10 +50,8 @@ class Previews:
         self._pictures = None if pictures is None else pictures.resolve()
         self._turns, self._on_replaced = Turns(), on_replaced
 
-    def keep(self, data: bytes, *, holder: bytes | None = None) -> str:
+    def keep(self, data: bytes) -> str:
         """Make the preview of a picture, unless there is one; return the picture's SHA-256.
-
-        What the holder held before goes, unless somebody else needs it.
 
         Raises:
             ImageError: no readable picture.
@@ -71,14 +69,32 @@ class Previews:
                     temporary.write_bytes(encode_jpeg(image))
             except OSError as error:
                 raise StoreError(f"{path.parent} cannot be written: {error.strerror}") from error
-        if holder is not None:
-            before = self.held_by(holder)
-            with self._database.writing() as connection:
-                connection.execute("INSERT OR REPLACE INTO holders VALUES (?, ?)", (holder, sha256))
-            if before is not None and before != sha256:
-                self._on_replaced(holder, before)
-                self.sweep(before)
         return sha256
+
+    def hold(
+        self, wanted: Mapping[bytes, str], stored: Callable[[], Mapping[bytes, str]]
+    ) -> set[bytes]:
+        """Note which pictures, by SHA-256, are held by whom; return who does hold the wanted one.
+
+        ``stored`` tells which picture each has now: who has another since, or none, holds nothing
+        new. It is asked when nobody else can write, so what was stored last is held in the end.
+        What a holder held before goes, unless somebody else needs it.
+        """
+        replaced: dict[bytes, str] = {}
+        with self._database.writing() as connection:
+            now = stored()
+            held = {holder for holder, sha256 in wanted.items() if now.get(holder) == sha256}
+            for holder in held:
+                before = self.held_by(holder)
+                if before not in (None, wanted[holder]):
+                    replaced[holder] = str(before)
+                connection.execute(
+                    "INSERT OR REPLACE INTO holders VALUES (?, ?)", (holder, wanted[holder])
+                )
+        for holder, sha256 in replaced.items():
+            self._on_replaced(holder, sha256)
+            self.sweep(sha256)
+        return held
 
     def read(self, sha256: str) -> bytes | None:
         """Return a preview, if there is one."""

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from vit4icd.collection import Record
-from vit4icd.errors import DataError
 from vit4icd.headers import read_header
 from vit4icd.matches import Match
 from vit4icd.service.answers import (
@@ -18,7 +17,7 @@ from vit4icd.service.answers import (
     match_body,
 )
 from vit4icd.service.decisions import Decisions
-from vit4icd.service.findings import Finding, Findings, finding_id
+from vit4icd.service.findings import Finding, Findings, State, finding_id
 from vit4icd.service.handles import handle_of_query
 from vit4icd.service.library import Found, Query, Searching, Shelf, sha256_of_bytes
 from vit4icd.service.previews import Previews
@@ -26,8 +25,6 @@ from vit4icd.service.previews import Previews
 __all__ = ["Sifted", "SiftedSearching", "Sifting"]
 
 _MAX_SPARE = 100  # matches beyond k that are asked for, to take the place of those held back
-
-Kept = list[tuple[Match, Record | None]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,9 +34,11 @@ class Sifted:
     shelf: Shelf
     query: Query
     sha256: str
-    """Of the query."""
+    """What decisions know the query by."""
     basis: Mapping[str, Any]
-    kept: Kept
+    kept: Sequence[Match]
+    records: Mapping[str, Record]
+    """Of these references."""
     nearest: Match | None
     """The best reference that may be shown, as far as one is known."""
     n_rejected: int
@@ -55,36 +54,40 @@ class Sifting:
 
     def answer(self, sifted: Sifted) -> SearchAnswer:
         """Return the answer to a query of which nothing is kept; it waits for nothing."""
-        body = QueryBody(name=sifted.query.name, sha256=sifted.sha256)
-        bodies = [_body(sifted.shelf, match, record) for match, record in sifted.kept]
-        return _answer(sifted, body, bodies)
+        query = QueryBody(name=sifted.query.name, sha256=sifted.sha256)
+        return _answer(sifted, query, [_body(sifted, match) for match in sifted.kept])
 
     def remember(self, sifted: Sifted) -> SearchAnswer:
-        """Return the answer to a query that is kept, as its matches are, until they are judged."""
-        body = _query_body(sifted.query, sifted.sha256, is_kept=bool(sifted.kept))
-        return _answer(sifted, body, self._remembered(sifted, body))
+        """Return the answer to a query that is kept, as its matches are, until they are judged.
 
-    def _remembered(self, sifted: Sifted, body: QueryBody) -> list[MatchBody]:
-        shelf = sifted.shelf
-        if sifted.kept:
+        Raises:
+            StoreError: the query's preview cannot be written, or nothing be kept.
+        """
+        if not sifted.kept:
+            return self.answer(sifted)
+        query = _query_body(sifted.query, sifted.sha256)
+        if sifted.query.sha256 is None:  # else it is a reference, which has its preview
             self.previews.keep(sifted.query.data)
-        bodies, shas = {}, {}
-        for match, record in sifted.kept:
-            if record is not None:  # removed meanwhile
-                id_ = finding_id(shelf.name, body.sha256, match.reference)
-                bodies[id_], shas[id_] = _body(shelf, match, record, id_=id_), record.sha256
-        findings = self.findings.put(
-            Finding(
-                id=id_,
-                collection=shelf.name,
-                query=body.sha256,
-                reference=shas[id_],
-                level=_level(bodies[id_]),
-                fields=_fields(sifted.basis, body, bodies[id_]),
-            )
-            for id_ in bodies
+        findings = [_finding(sifted, query, match) for match in sifted.kept]
+        states = self.findings.put(findings)
+        self._drop_replaced(sifted, findings)
+        return _answer(
+            sifted,
+            query,
+            [
+                _body(sifted, match, id_=finding.id, state=states[finding.id])
+                for match, finding in zip(sifted.kept, findings, strict=True)
+            ],
         )
-        return [bodies[found.id].model_copy(update={"state": found.state}) for found in findings]
+
+    def _drop_replaced(self, sifted: Sifted, findings: Sequence[Finding]) -> None:
+        """Keep nothing of references that went while they were searched; later ones tell of it."""
+        there = sifted.shelf.collection.find(match.reference for match in sifted.kept)
+        self.findings.drop(
+            finding
+            for match, finding in zip(sifted.kept, findings, strict=True)
+            if match.reference not in there or there[match.reference].sha256 != finding.reference
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,6 @@ class SiftedSearching:
 
     decisions: Decisions
     searching: Searching
-    look_up: bool = False
 
     def pictures(self, item: Query) -> Sequence[bytes]:
         """Return what will be decoded."""
@@ -102,10 +104,10 @@ class SiftedSearching:
     def run(self, items: Sequence[Query]) -> list[Sifted | Exception]:
         """Search, and hold back what was judged; there may be k matches beside that.
 
-        References are looked up where somebody judged, and everywhere with ``look_up``. A picture
-        that cannot be searched costs only itself.
+        A picture that cannot be searched costs only itself.
         """
-        never, shas = self.decisions.never(), [sha256_of_bytes(query.data) for query in items]
+        never = self.decisions.never()
+        shas = [query.sha256 or sha256_of_bytes(query.data) for query in items]
         judged = [_Judged(self.decisions.rejected(sha256), never) for sha256 in shas]
         rows_of = defaultdict[int, list[int]](list)
         for row, one in enumerate(judged):
@@ -123,25 +125,28 @@ class SiftedSearching:
 
     def _sifted(self, query: Query, sha256: str, found: Found, judged: "_Judged") -> Sifted:
         """Keep the k best matches that may be shown, and count the better ones that may not."""
-        is_looked_up = self.look_up or judged.n_pictures > 0
-        kept: Kept = []
+        records = found.answer.records
+        kept: list[Match] = []
         held_back: list[str] = []
         for match in found.answer.matches:
             if len(kept) == self.searching.k:
                 break
-            record = _record(self.searching.shelf, match.reference) if is_looked_up else None
-            why = judged.why(record)
+            why = judged.why(records[match.reference])
             if why is None:
-                kept.append((match, record))
+                kept.append(match)
             else:
                 held_back.append(why)
+        nearest = found.answer.nearest
+        if nearest is not None and judged.why(records[nearest.reference]) is not None:
+            nearest = kept[0] if kept else None
         return Sifted(
             shelf=self.searching.shelf,
             query=query,
             sha256=sha256,
             basis=found.basis,
             kept=kept,
-            nearest=_nearest(self.searching.shelf, found, kept, judged),
+            records=records,
+            nearest=nearest,
             n_rejected=held_back.count("rejected"),
             n_never=held_back.count("never"),
         )
@@ -158,53 +163,34 @@ class _Judged:
     def n_pictures(self) -> int:
         return len(self.rejected | self.never)
 
-    def why(self, record: Record | None) -> Literal["rejected", "never"] | None:
+    def why(self, record: Record) -> Literal["rejected", "never"] | None:
         """Return why a reference is held back, if it is."""
-        if record is None:
-            return None
         if record.sha256 in self.never:
             return "never"
         return "rejected" if record.sha256 in self.rejected else None
 
 
-def _nearest(shelf: Shelf, found: Found, kept: Kept, judged: _Judged) -> Match | None:
-    nearest = found.answer.nearest
-    if nearest is None or not judged.n_pictures:
-        return nearest
-    if judged.why(_record(shelf, nearest.reference)) is None:
-        return nearest
-    return kept[0][0] if kept else None
-
-
 def _answer(sifted: Sifted, query: QueryBody, matches: list[MatchBody]) -> SearchAnswer:
-    shelf, nearest = sifted.shelf, sifted.nearest
+    nearest = sifted.nearest
     return SearchAnswer(
         basis=Basis(**sifted.basis),
         query=query,
         matches=matches,
-        nearest=None if nearest is None else match_body(nearest, collection=shelf.name),
+        nearest=None if nearest is None else match_body(nearest, collection=sifted.shelf.name),
         n_rejected=sifted.n_rejected,
         n_never=sifted.n_never,
     )
 
 
-def _record(shelf: Shelf, id_: str) -> Record | None:
-    try:
-        return shelf.collection.get(id_)
-    except DataError:
-        return None
-
-
 def _body(
-    shelf: Shelf, match: Match, record: Record | None, *, id_: str | None = None
+    sifted: Sifted, match: Match, *, id_: str | None = None, state: State | None = None
 ) -> MatchBody:
-    image = None if record is None else image_body(shelf.name, record)
-    return match_body(match, collection=shelf.name, image=image, id_=id_)
+    name = sifted.shelf.name
+    image = image_body(name, sifted.records[match.reference])
+    return match_body(match, collection=name, image=image, id_=id_, state=state)
 
 
-def _query_body(query: Query, sha256: str, *, is_kept: bool) -> QueryBody:
-    if not is_kept:
-        return QueryBody(name=query.name, sha256=sha256)
+def _query_body(query: Query, sha256: str) -> QueryBody:
     header = read_header(query.data)
     return QueryBody(
         name=query.name,
@@ -215,13 +201,21 @@ def _query_body(query: Query, sha256: str, *, is_kept: bool) -> QueryBody:
     )
 
 
+def _finding(sifted: Sifted, query: QueryBody, match: Match) -> Finding:
+    name, body = sifted.shelf.name, _body(sifted, match)
+    return Finding(
+        id=finding_id(name, sifted.sha256, match.reference),
+        collection=name,
+        query=sifted.sha256,
+        reference=sifted.records[match.reference].sha256,
+        level=_level(body),
+        fields={
+            "basis": dict(sifted.basis),
+            "query": query.model_dump(),
+            "match": body.model_dump(exclude={"id", "state"}),
+        },
+    )
+
+
 def _level(body: MatchBody) -> float:
     return body.score if body.probability is None else body.probability
-
-
-def _fields(basis: Mapping[str, Any], query: QueryBody, match: MatchBody) -> Mapping[str, Any]:
-    return {
-        "basis": dict(basis),
-        "query": query.model_dump(),
-        "match": match.model_dump(exclude={"id", "state"}),
-    }

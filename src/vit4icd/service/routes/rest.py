@@ -106,7 +106,7 @@ async def rest_search(
             else:
                 picture = upload.only()
                 query = Asked(picture.name or "query", picture.data)
-            sifted = await held.do(SiftedSearching(held.decisions, searching, look_up=True), query)
+            sifted = await held.do(SiftedSearching(held.decisions, searching), query)
             answer = await asyncio.to_thread(held.sifting.remember, sifted)
         rows = [_row(match) for match in answer.matches[options.offset :]]
         return [row for row in rows if float(row["score"]) >= options.min_score]

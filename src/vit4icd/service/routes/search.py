@@ -64,8 +64,7 @@ async def search(
             **options.model_dump(exclude={"review"}),
         )  # fmt: skip
         query = library.Query(picture.name[:_SHOWN] or "query", picture.data)
-        kind = SiftedSearching(held.decisions, searching, look_up=options.review)
-        sifted = await held.do(kind, query)
+        sifted = await held.do(SiftedSearching(held.decisions, searching), query)
         if options.review:
             return await asyncio.to_thread(held.sifting.remember, sifted)
         return held.sifting.answer(sifted)
