@@ -14,6 +14,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.service.conftest import Serving, search, until
+from vit4icd.errors import StoreError
 from vit4icd.service import database
 from vit4icd.service.database import Database
 from vit4icd.service.findings import Findings
@@ -67,7 +68,9 @@ def test_adds_the_pictures_of_a_tar(client: TestClient, pictures: list[Path]) ->
     assert taken.status_code == 202
     job = _finished(client, taken.headers["location"])
     assert (job["state"], job["n_done"], job["n_stored"], job["n_skipped"]) == ("done", 9, 7, 2)
-    assert (job["basis"]["collection"], job["basis"]["n_images"]) == ("mine", 7)
+    held = client.app.state.service  # type: ignore[attr-defined]
+    assert job["basis"]["collection"] == "mine"
+    assert job["basis"]["fingerprint"] == held.describer.fingerprint
     assert job["skipped"][0] == {
         "id": "notes.txt",
         "reason": "unsupported_format",
@@ -78,7 +81,7 @@ def test_adds_the_pictures_of_a_tar(client: TestClient, pictures: list[Path]) ->
     assert found[0]["reference"] == "a/002.jpg"
     again = client.post(PATH, content=_tar(members), headers=TAR)
     assert _finished(client, again.headers["location"])["n_unchanged"] == 7
-    folder = client.app.state.service.config.folder  # type: ignore[attr-defined]
+    folder = held.config.folder
     until(lambda: not list((folder / "jobs").iterdir()))
     assert not (folder.parent / "escape.jpg").exists()
 
@@ -213,6 +216,37 @@ def test_fails_one_job_and_goes_on_with_the_next(
     assert _finished(client, second)["n_stored"] == 6
 
 
+def test_tries_again_when_the_collection_can_be_reached_again(
+    client: TestClient, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(adding: Adding, items: Sequence[New]) -> list[Added | Exception]:
+        monkeypatch.setattr(Adding, "run", run)
+        raise StoreError("others keep writing")
+
+    run = Adding.run
+    monkeypatch.setattr(Adding, "run", failing)
+    location = client.post(PATH, content=_tar(_read(pictures)), headers=TAR).headers["location"]
+    until(lambda: client.get(location).json()["error"] is not None)
+    job = client.get(location).json()
+    assert (job["state"], job["error"]) == ("running", "others keep writing; this is tried again")
+    monkeypatch.setattr("vit4icd.service.jobs._GONE_S", 0.0)  # as if a minute had passed
+    _jobs(client)._wake.set()
+    job = _finished(client, location)
+    assert (job["state"], job["n_stored"], job["error"]) == ("done", 6, None)
+
+
+def test_does_not_take_a_picture_for_done_whose_preview_cannot_be_written(
+    client: TestClient, pictures: list[Path]
+) -> None:
+    previews = client.app.state.service.config.folder / "previews"  # type: ignore[attr-defined]
+    previews.write_bytes(b"")  # a file where a folder belongs
+    location = client.post(PATH, content=_tar(_read(pictures)), headers=TAR).headers["location"]
+    until(lambda: client.get(location).json()["error"] is not None)
+    job = client.get(location).json()
+    assert (job["state"], job["n_done"]) == ("running", 0)
+    assert "previews" in job["error"]
+
+
 def test_works_on_when_the_table_can_be_read_again(
     client: TestClient, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -310,6 +344,7 @@ def test_clears_away_what_a_kill_left_of_an_upload(serving: Serving, tmp_path: P
     for path in (old, new):
         path.write_bytes(b"half a t")
     os.utime(old, (0, 0))
+    (folder / "gone.tar").symlink_to("nowhere")  # as one that another process just removed
     with serving():
         until(lambda: not old.exists())
         assert new.exists()  # somebody may be sending it

@@ -16,7 +16,7 @@ from PIL import Image
 from tests.service.conftest import Serving, add, search
 from vit4icd.collection import Answer, Collection
 from vit4icd.images import read_image, resize, write_image
-from vit4icd.service.problems import CODES, MEDIA_TYPE
+from vit4icd.service.problems import CODES, MEDIA_TYPE, Problem
 
 
 def test_finds_a_picture_as_soon_as_its_addition_is_answered(
@@ -251,7 +251,7 @@ def test_shows_pictures_of_others_only_below_the_folder_named(
 
 def test_lives_before_it_is_ready_and_says_what_it_waits_for(client: TestClient) -> None:
     held = client.app.state.service  # type: ignore[attr-defined]
-    held.not_ready = "reading the collection mine"
+    held.not_ready = Problem("loading", "reading the collection mine")
     assert client.get("/healthz").text == "alive\n"
     waiting = client.get("/readyz")
     assert (waiting.status_code, waiting.json()["code"]) == (503, "loading")

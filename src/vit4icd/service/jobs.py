@@ -7,13 +7,14 @@ import tarfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from vit4icd.datasets import members_of
-from vit4icd.errors import Vit4icdError
+from vit4icd.errors import StoreError, Vit4icdError
 from vit4icd.service.database import Database
 from vit4icd.service.library import Adding, Library, New, require_id
 from vit4icd.service.previews import Previews
@@ -96,9 +97,10 @@ class Jobs:
         """Begin to work; jobs that a stop interrupted come first, what a kill left over goes."""
         known = {job.id for job in self._in("waiting", "running")}
         for path in self._folder.glob("*.tar"):
-            age_s = time.time() - path.stat().st_mtime
-            if path.stem not in known and age_s > self._limits.max_tar_seconds:
-                path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # another process cleared it away
+                age_s = time.time() - path.stat().st_mtime
+                if path.stem not in known and age_s > self._limits.max_tar_seconds:
+                    path.unlink()
         self._wake.set()
         for thread in self._threads:
             thread.start()
@@ -199,7 +201,12 @@ class Jobs:
         return taken.rowcount == 1
 
     def _run(self, job: Job) -> None:
-        """Work on a job that was claimed, from its beginning: what is stored is not added twice."""
+        """Work on a job that was claimed, from its beginning: what is stored is not added twice.
+
+        Raises:
+            StoreError: the collection or the folder cannot be reached now; a minute later the job
+                is tried again.
+        """
         self._in_hand = job.id
         try:
             afresh = Job(
@@ -209,6 +216,9 @@ class Jobs:
             job = self._worked(afresh)
             if self._keep(job) and job.state in ("done", "failed"):
                 self._file(job.id).unlink(missing_ok=True)
+        except StoreError as error:
+            self._keep(replace(job, state="running", error=f"{error}; this is tried again"))
+            raise
         finally:
             self._in_hand = ""
 
@@ -229,6 +239,8 @@ class Jobs:
                 if not self._keep(job):
                     return job
             return replace(job, state="done")
+        except StoreError:
+            raise
         except Exception as error:  # whatever it is, it ends this job and no other
             _log.exception("the job %s failed", job.id)
             return replace(job, state="failed", error=_reason(error))
@@ -284,9 +296,16 @@ def _job(state: State, fields: str) -> Job:
 
 
 def _advanced(job: Job, batch: Sequence[New | _Refused], adding: Adding) -> Job:
-    """Add a batch, and count what became of it."""
+    """Add a batch, and count what became of it.
+
+    Raises:
+        StoreError: a picture or its preview could not be written.
+    """
     added = iter(adding.run([item for item in batch if isinstance(item, New)]))
     results = [next(added) if isinstance(item, New) else item.problem for item in batch]
+    for result in results:
+        if isinstance(result, StoreError):
+            raise result
     skipped = [
         name_fields("id", item.id) | {"reason": problem_of(result).code, "message": str(result)}
         for item, result in zip(batch, results, strict=True)

@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -18,6 +18,8 @@ from prometheus_client import (
 )
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from vit4icd.errors import Vit4icdError
 
 __all__ = ["Metrics", "forget_process", "shared_figures"]
 
@@ -126,5 +128,6 @@ class _Watched:
     value: Callable[[], float]
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Yield the figure as it is now."""
-        yield GaugeMetricFamily(self.name, self.meaning, value=float(self.value()))
+        """Yield the figure as it is now; none while it cannot be read."""
+        with suppress(Vit4icdError):
+            yield GaugeMetricFamily(self.name, self.meaning, value=float(self.value()))

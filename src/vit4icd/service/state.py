@@ -11,7 +11,7 @@ from typing import TypeVar
 from fastapi import Request
 
 from vit4icd.describer import OnnxDescriber
-from vit4icd.errors import ConfigError, StoreError, Vit4icdError
+from vit4icd.errors import ConfigError, StoreError
 from vit4icd.service.access import Access
 from vit4icd.service.database import DATABASE, Database
 from vit4icd.service.decisions import Decisions
@@ -22,7 +22,7 @@ from vit4icd.service.keys import Keys
 from vit4icd.service.library import Library
 from vit4icd.service.metrics import Metrics
 from vit4icd.service.previews import PREVIEWS, Previews, held_as
-from vit4icd.service.problems import Problem
+from vit4icd.service.problems import Problem, problem_of
 from vit4icd.service.queueing import Queueing
 from vit4icd.service.sessions import Sessions, read_secret
 from vit4icd.service.sifting import Sifting
@@ -34,6 +34,8 @@ __all__ = ["ServiceConfig", "State", "state_of"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+_AGAIN_S = 5.0  # between two tries to load
 
 _log = logging.getLogger(__name__)
 
@@ -140,18 +142,21 @@ class State:
             limits=config.limits,
             turns=self.turns,
         )
-        self.not_ready: str | None = "starting"
+        self.not_ready: Problem | None = _loading("starting")
+        self._closing = threading.Event()
+        self._loader = threading.Thread(target=self._load, name="load", daemon=True)
         self._watch()
 
     def start(self) -> None:
         """Load: in the background, saying so, or first, where other processes serve meanwhile."""
-        if self.config.n_processes > 1:
-            self._load()
-        else:
-            threading.Thread(target=self._load, name="load", daemon=True).start()
+        if self.config.n_processes == 1 or not self._loaded():
+            self._loader.start()
 
     def close(self) -> None:
         """Finish what was accepted, and close everything."""
+        self._closing.set()
+        if self._loader.is_alive():
+            self._loader.join()
         if self.fetcher is not None:
             self.fetcher.close()
         self.jobs.close()
@@ -164,8 +169,8 @@ class State:
         Raises:
             Problem: the service is not ready.
         """
-        if self.not_ready is not None:
-            raise Problem("loading", self.not_ready, headers={"Retry-After": "2"})
+        if (why := self.not_ready) is not None:
+            raise Problem(why.code, why.detail, headers=why.headers)
 
     async def do(self, kind: Kind[Item, Result], item: Item) -> Result:
         """Have the engine do a job, with others of its kind; heavy pictures wait for their turn.
@@ -181,16 +186,27 @@ class State:
         self.findings.forget(*held_as(holder), sha256)
 
     def _load(self) -> None:
+        while not self._closing.is_set() and not self._loaded():
+            self._closing.wait(_AGAIN_S)
+
+    def _loaded(self) -> bool:
+        """Load, and return whether that is over; what cannot be reached now is tried again."""
         try:
             for shelf in self.library.shelves.values():
-                self.not_ready = f"reading the collection {shelf.name}"
+                self.not_ready = _loading(f"reading the collection {shelf.name}")
                 shelf.warm_up()
             self.jobs.start()
             self.not_ready = None
-        except Vit4icdError as error:
-            self.not_ready = str(error)
-            _log.error("not ready: %s", error)
-        self.metrics.tell()
+        except StoreError as error:
+            self.not_ready = problem_of(error)
+            _log.warning("not ready, trying again: %s", error)
+            return False
+        except Exception as error:  # nothing else would tell why it never is ready
+            self.not_ready = problem_of(error)
+            _log.exception("not ready")
+        finally:
+            self.metrics.tell()
+        return True
 
     def _watch(self) -> None:
         watch = self.metrics.watch
@@ -214,6 +230,10 @@ class State:
             "vit4icd_undecided_pairs", "Pairs that wait for somebody's judgement.",
             lambda: self.findings.n_undecided,
         )  # fmt: skip
+
+
+def _loading(what: str) -> Problem:
+    return Problem("loading", what, headers={"Retry-After": "2"})
 
 
 def state_of(request: Request) -> State:

@@ -45,7 +45,7 @@ async def add_many(
     await held.uploads.spool(request, path)
     job = await asyncio.to_thread(held.jobs.add, id_, shelf.name, regions=regions)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
-    return await asyncio.to_thread(_job_answer, held, job)
+    return _job_answer(held, job)
 
 
 @router.get("/jobs/{job}", dependencies=[Depends(reader)])
@@ -55,6 +55,5 @@ def get_job(held: Held, job: str) -> JobAnswer:
 
 
 def _job_answer(held: State, job: Job) -> JobAnswer:
-    shelf = held.library.shelves.get(job.collection)
-    basis = None if shelf is None else Basis(**shelf.basis())
+    basis = Basis(collection=job.collection, fingerprint=held.describer.fingerprint)
     return JobAnswer(basis=basis, **job.to_json())

@@ -12,13 +12,13 @@ router = APIRouter(tags=["health"])
 
 
 @router.get("/healthz", response_class=PlainTextResponse)
-def health() -> str:
+async def health() -> str:  # a plain function would wait for a thread
     """Say that the process lives."""
     return "alive\n"
 
 
 @router.get("/readyz", response_class=PlainTextResponse, responses=PROBLEMS)
-def ready(held: Held) -> str:
+async def ready(held: Held) -> str:
     """Say that everything is loaded; 503 with the reason until then."""
     held.require_ready()
     return "ready\n"
