@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 
 from tests.conftest import make_model, make_pictures
 from vit4icd.describer import load_describer
-from vit4icd.service import ServiceConfig, create_app, server
+from vit4icd.service import ServiceConfig, create_app, make_key, read_keys, server
 from vit4icd.service.library import Added, Adding, New
 from vit4icd.storage import read_model_card, write_model_card
 
@@ -71,6 +71,32 @@ def client(serving: Serving) -> Iterator[TestClient]:
 def filled(client: TestClient, pictures: list[Path]) -> TestClient:
     """A client of six pictures, 000.jpg to 005.jpg."""
     return fill(client, pictures)
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> dict[str, str]:
+    """A read and an admin key, their lines in keys.txt."""
+    made = {"read": make_key("read"), "admin": make_key("admin")}
+    text = "# ours\n\n" + "".join(f"{line}\n" for _, line in made.values())
+    (tmp_path / "keys.txt").write_text(text)
+    return {scope: key for scope, (key, _) in made.items()}
+
+
+@pytest.fixture
+def guarded(serving: Serving, keys: dict[str, str], tmp_path: Path) -> Iterator[TestClient]:
+    """A client of a service that asks for those keys."""
+    with serving(keys=read_keys(tmp_path / "keys.txt"), host="0.0.0.0") as client:
+        yield client
+
+
+def bearer(key: str) -> dict[str, str]:
+    """Return the headers of a program with a key."""
+    return {"Authorization": f"Bearer {key}"}
+
+
+def token_of(page: str) -> str:
+    """Return the token that the page's requests carry."""
+    return page.split('name="csrf-token" content="')[1].split('"')[0]
 
 
 def fill(client: TestClient, pictures: list[Path]) -> TestClient:

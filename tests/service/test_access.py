@@ -3,59 +3,21 @@
 import ast
 import asyncio
 import logging
-from collections.abc import Iterator
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.service.conftest import ADDRESS, Serving, add, search
+from tests.service.conftest import ADDRESS, add, bearer, search, token_of
 from vit4icd.errors import ConfigError
-from vit4icd.service import access, make_key, read_keys, require_safe
+from vit4icd.service import access, require_safe
 from vit4icd.service.keys import Key, Keys
 from vit4icd.service.policy import HEADERS
-from vit4icd.service.sessions import COOKIE, Sessions, read_secret
+from vit4icd.service.sessions import COOKIE
 
 SERVICE = Path(__file__).parents[2] / "src" / "vit4icd" / "service"
-
-
-@pytest.fixture
-def keys(tmp_path: Path) -> dict[str, str]:
-    """A read and an admin key, their lines in keys.txt."""
-    made = {"read": make_key("read"), "admin": make_key("admin")}
-    text = "# ours\n\n" + "".join(f"{line}\n" for _, line in made.values())
-    (tmp_path / "keys.txt").write_text(text)
-    return {scope: key for scope, (key, _) in made.items()}
-
-
-@pytest.fixture
-def guarded(serving: Serving, keys: dict[str, str], tmp_path: Path) -> Iterator[TestClient]:
-    with serving(keys=read_keys(tmp_path / "keys.txt"), host="0.0.0.0") as client:
-        yield client
-
-
-def _bearer(key: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {key}"}
-
-
-def test_keeps_hashes_of_keys_and_not_the_keys(keys: dict[str, str], tmp_path: Path) -> None:
-    text = (tmp_path / "keys.txt").read_text()
-    known = read_keys(tmp_path / "keys.txt")
-    for scope, key in keys.items():
-        assert key not in text
-        found = known.find(key)
-        assert found is not None
-        assert found.scope == scope
-        assert known.find(key[:-1]) is None
-    assert known.find("") is None
-
-
-@pytest.mark.parametrize("text", ["", "# none\n", "admin sha256:12\n", "root sha256:" + "0" * 64])
-def test_refuses_files_that_hold_no_keys(text: str, tmp_path: Path) -> None:
-    (tmp_path / "keys.txt").write_text(text)
-    with pytest.raises(ConfigError, match="--make-key"):
-        read_keys(tmp_path / "keys.txt")
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "example.org"])
@@ -76,48 +38,95 @@ def test_lets_each_key_do_what_its_scope_allows(
         return guarded.post(path, params={"id": "x"}, files=files, headers=headers).status_code
 
     assert put({}) == 401
-    assert put(_bearer("v4i_wrong")) == 401
-    assert put(_bearer(keys["read"])) == 403
-    assert put(_bearer(keys["admin"])) == 201
+    assert put(bearer("v4i_wrong")) == 401
+    assert put(bearer(keys["read"])) == 403
+    assert put(bearer(keys["admin"])) == 201
     basic = guarded.get(path, auth=("anybody", keys["read"]))
     assert basic.status_code == 200
     assert guarded.get(path).headers["www-authenticate"].startswith("Bearer")
     for method, address in (("DELETE", f"{path}/x"), ("POST", "/v1/decisions")):
-        answer = guarded.request(method, address, headers=_bearer(keys["read"]))
+        answer = guarded.request(method, address, headers=bearer(keys["read"]))
         assert answer.status_code == 403
 
 
-def test_opens_no_route_without_a_key_but_those_of_health(guarded: TestClient) -> None:
-    document = guarded.get("/openapi.json").json()
-    for path, methods in document["paths"].items():
-        for method in methods:
-            status = guarded.request(method, path).status_code
-            expected = 200 if path in ("/healthz", "/readyz") else 401
-            assert status == expected, (method, path)
+SEARCHES = {  # what is no GET, and yet adds, removes and decides nothing
+    ("POST", "/v1/collections/{collection}/search"): "a picture comes with it",
+    ("POST", "/v1/compare"): "pictures come with it",
+    ("POST", "/rest/search/"): "a picture comes with it",
+    ("POST", "/rest/search"): "the same",
+    ("POST", "/rest/compare/"): "pictures come with it",
+    ("POST", "/rest/compare"): "the same",
+}
+OPEN = {  # what is answered without a key
+    "/healthz": "who watches the service needs none",
+    "/readyz": "the same",
+    "/": "leads to the login",
+    "/login": "asks for the key",
+    "/logout": "only takes the cookie away",
+    "/static/{name}": "the login has a style; the files are public",
+    "/docs": "says what the source says",
+    "/openapi.json": "the same",
+}
 
 
-def test_logs_people_in_and_asks_for_the_token_of_the_page(
+def _operations(client: TestClient) -> set[tuple[str, str]]:
+    """Return all methods and paths: those of the document, and those that it leaves out."""
+    document = client.get("/openapi.json").json()["paths"]
+    described = {(method.upper(), path) for path, methods in document.items() for method in methods}
+    app: Any = client.app
+    parts = [getattr(part, "original_router", None) for part in app.routes]
+    routes = [*app.routes, *(route for part in parts if part for route in part.routes)]
+    every = {
+        (method, route.path)
+        for route in routes
+        for method in getattr(route, "methods", None) or ()
+        if method != "HEAD"
+    }
+    served = {(method, path.replace(":path}", "}")) for method, path in every}
+    assert described < served
+    return served
+
+
+def _logged_in(client: TestClient, key: str) -> dict[str, str]:
+    """Return the headers of the page's requests."""
+    client.post("/login", data={"key": key})
+    cookie, token = client.cookies[COOKIE], token_of(client.get("/").text)
+    client.cookies.clear()
+    return {"Cookie": f"{COOKIE}={cookie}", "Origin": ADDRESS, "X-CSRF-Token": token}
+
+
+@pytest.mark.parametrize("way", ["bearer", "basic", "session"])
+@pytest.mark.parametrize("scope", ["read", "admin"])
+def test_lets_keys_that_read_change_nothing_and_others_everything(
+    guarded: TestClient, keys: dict[str, str], scope: str, way: str
+) -> None:
+    key = keys[scope]
+    if way == "session":
+        headers = _logged_in(guarded, key)
+    else:
+        basic = "Basic " + b64encode(f"anybody:{key}".encode()).decode()
+        headers = bearer(key) if way == "bearer" else {"Authorization": basic}
+    served = _operations(guarded)
+    for method, path in sorted(served):
+        answer = guarded.request(method, path, headers=headers, follow_redirects=False)
+        changes = method != "GET" and (method, path) not in SEARCHES and path not in OPEN
+        if changes and scope == "read":
+            assert (answer.status_code, answer.json()["code"]) == (403, "forbidden"), (method, path)
+        else:
+            assert answer.status_code not in (401, 403), (method, path)
+    assert SEARCHES.keys() <= served
+
+
+def test_answers_nothing_without_a_key_but_what_is_open(
     guarded: TestClient, keys: dict[str, str]
 ) -> None:
-    assert guarded.get("/", follow_redirects=False).headers["location"] == "/login"
-    assert guarded.post("/login", data={"key": "v4i_wrong"}).status_code == 401
-    answer = guarded.post("/login", data={"key": keys["admin"]}, follow_redirects=False)
-    cookie = answer.headers["set-cookie"].lower()
-    assert "httponly" in cookie
-    assert "samesite=strict" in cookie
-    page = guarded.get("/").text
-    token = page.split('name="csrf-token" content="')[1].split('"')[0]
-    body = {"decision": "never", "reference": "0" * 64}
-    origin = {"Origin": ADDRESS}
-    assert guarded.post("/v1/decisions", json=body, headers=origin).status_code == 403
-    assert guarded.post("/v1/decisions", json=body).status_code == 403  # the cookie alone
-    right = origin | {"X-CSRF-Token": token}
-    assert guarded.post("/v1/decisions", json=body, headers=right).status_code == 201
-    foreign = {"Origin": "https://example.org", "X-CSRF-Token": token}
-    assert guarded.post("/v1/decisions", json=body, headers=foreign).status_code == 403
-    guarded.cookies.clear()
-    guarded.cookies.set(COOKIE, "ended")
-    assert guarded.post("/v1/decisions", json=body, headers=right).status_code == 401
+    served = _operations(guarded)
+    for method, path in sorted(served):
+        answer = guarded.request(method, path, follow_redirects=False)
+        assert (answer.status_code == 401) == (path not in OPEN), (method, path)
+        wrong = bearer(keys["admin"][:-1])
+        assert guarded.request(method, path, headers=wrong).status_code == 401, (method, path)
+    assert OPEN.keys() <= {path for _, path in served}
 
 
 @pytest.mark.parametrize(
@@ -224,24 +233,6 @@ def test_has_no_script_inside_a_page_and_loads_nothing_from_elsewhere() -> None:
             assert ' style="' not in text, path
             assert " on" + "click" not in text, path
             assert text.count("<script") == text.count('src="/static/main.js"></script>'), path
-
-
-def test_ends_sessions_with_their_key_their_time_and_their_signature(tmp_path: Path) -> None:
-    sessions = Sessions(read_secret(tmp_path / "secret"))
-    assert sessions.secret == read_secret(tmp_path / "secret")
-    assert (tmp_path / "secret").stat().st_mode & 0o077 == 0
-    key = Key("read", "1" * 64)
-    cookie = sessions.begin(key, now=1_000)
-    assert sessions.key_of(cookie, Keys((key,)), now=1_000) == key
-    assert sessions.key_of(cookie, Keys((Key("read", "2" * 64),)), now=1_000) is None
-    assert sessions.key_of(cookie, Keys((key,)), now=100_000) is None
-    later = cookie.replace(".44200.", ".99999.")
-    assert later != cookie
-    assert sessions.key_of(later, Keys((key,)), now=1_000) is None
-    (tmp_path / "secret").write_bytes(b"")  # as a kill may leave it
-    assert len(read_secret(tmp_path / "secret")) == len(sessions.secret)
-    for nonsense in ("", ".", "..", "a.b.c", f"{COOKIE}=x"):
-        assert sessions.key_of(nonsense, Keys((key,)), now=1_000) is None
 
 
 def test_neither_unpickles_nor_evaluates_nor_fetches_as_libraries_do() -> None:
