@@ -1,5 +1,6 @@
 """Several processes that serve one collection: what one did, the others know; none is missed."""
 
+import http.client
 import io
 import json
 import os
@@ -8,13 +9,12 @@ import socket
 import subprocess
 import sys
 import tarfile
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ JPEG = {"Content-Type": "image/jpeg"}
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A service of two processes."""
+    """A service of one process or several."""
 
     parent: subprocess.Popen[str]
     address: str
@@ -71,13 +71,23 @@ class Served:
 
     @contextmanager
     def only(self, which: int) -> Iterator[None]:
-        """Have but one of the two answer."""
-        other = self.workers()[1 - which]
-        os.kill(other, signal.SIGSTOP)
+        """Have but one of them answer."""
+        others = [other for number, other in enumerate(self.workers()) if number != which]
+        for other in others:
+            os.kill(other, signal.SIGSTOP)
         try:
             yield
         finally:
-            os.kill(other, signal.SIGCONT)
+            for other in others:
+                os.kill(other, signal.SIGCONT)
+
+    def connected(self) -> http.client.HTTPConnection:
+        """Return a connection of its own, to whoever takes it."""
+        place = urllib.parse.urlsplit(self.address)
+        assert place.hostname is not None
+        connection = http.client.HTTPConnection(place.hostname, place.port, timeout=60)
+        connection.connect()
+        return connection
 
 
 def _children(number: int) -> list[int]:
@@ -95,29 +105,39 @@ def _is_worker(number: int) -> bool:
         return False
 
 
-def _begun(folder: Path) -> tuple[subprocess.Popen[str], str]:
+def _begun(folder: Path, n_processes: int = 2) -> tuple[subprocess.Popen[str], str]:
     key, line = make_key("admin")
     (folder / "keys.txt").write_text(line)
     model = folder / "model"
     if not model.exists():
         make_known_model(model)
-    words = ["serve", f"mine={folder / 'collection'}", "--create", "--workers", "2", "--port", "0"]
+    words = ["serve", f"mine={folder / 'collection'}", "--create", "--port", "0"]
     options = ["--model", model, "--threads", "1", "--keys", folder / "keys.txt"]
+    if n_processes > 1:
+        options += ["--workers", n_processes]
     command = [sys.executable, "-m", "vit4icd", *words, *map(str, options)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True), key
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, process_group=0), key
+
+
+@contextmanager
+def _serving(folder: Path, n_processes: int) -> Iterator[Served]:
+    parent, key = _begun(folder, n_processes)
+    assert parent.stderr is not None
+    line = parent.stderr.readline()
+    assert "serving on" in line, line + parent.stderr.read()
+    try:
+        yield Served(parent, line.split()[-1].rstrip("/"), key)
+    finally:
+        parent.terminate()
+        parent.wait(60)
+        parent.stderr.close()
 
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
     """A service of two processes on an empty collection."""
-    parent, key = _begun(tmp_path)
-    assert parent.stderr is not None
-    line = parent.stderr.readline()
-    assert "serving on" in line, line + parent.stderr.read()
-    yield Served(parent, line.split()[-1].rstrip("/"), key)
-    parent.terminate()
-    parent.wait(60)
-    parent.stderr.close()
+    with _serving(tmp_path, 2) as opened:
+        yield opened
 
 
 def test_answers_as_one(served: Served, pictures: list[Path]) -> None:
@@ -218,23 +238,72 @@ def test_replaces_a_process_that_was_killed(served: Served, pictures: list[Path]
     assert new in served.workers()
 
 
+@dataclass(frozen=True, slots=True)
+class InHand:
+    """An addition whose body the service reads, and whose last byte has not been sent."""
+
+    connection: http.client.HTTPConnection
+    last: bytes
+
+    def finished(self) -> int:
+        """Send what is missing, and return the status of the answer."""
+        self.connection.send(self.last)
+        with http.client.HTTPResponse(self.connection.sock) as answer:
+            answer.begin()
+            assert json.loads(answer.read())["outcome"] == "stored"
+            return answer.status
+
+
+def _in_hand(served: Served, id_: str, data: bytes) -> InHand:
+    connection = served.connected()
+    connection.putrequest("POST", f"{IMAGES}?id={id_}")
+    heads = {"Authorization": f"Bearer {served.key}", "Content-Length": len(data)} | JPEG
+    for name, value in {**heads, "Expect": "100-continue"}.items():
+        connection.putheader(name, str(value))
+    connection.endheaders()
+    said = b""
+    while not said.endswith(b"\r\n\r\n"):  # which comes once the route asks for the body
+        piece = connection.sock.recv(1)
+        assert piece, said
+        said += piece
+    assert said.startswith(b"HTTP/1.1 100 ")
+    connection.send(data[:-1])
+    return InHand(connection, data[-1:])
+
+
+def _idle(served: Served) -> http.client.HTTPConnection:
+    connection = served.connected()
+    connection.request("GET", "/healthz")
+    assert connection.getresponse().read() == b"alive\n"
+    return connection
+
+
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_stops_all_and_finishes_what_is_in_hand(
-    served: Served, pictures: list[Path], how: signal.Signals
+@pytest.mark.parametrize("n_processes", [1, 2])
+def test_stops_all_and_answers_what_is_in_hand(
+    tmp_path: Path, pictures: list[Path], n_processes: int, how: signal.Signals
 ) -> None:
-    workers = served.workers()
-    with ThreadPoolExecutor(4) as pool:
-        asked = [
-            pool.submit(served.ask, "POST", f"{IMAGES}?id={number}", path.read_bytes(), JPEG)
-            for number, path in enumerate(pictures[:4])
-        ]
-        time.sleep(0.05)
-        served.parent.send_signal(how)
-        for one in asked:
-            with suppress(urllib.error.URLError, ConnectionError):  # it came too late
-                assert one.result()[0] in (201, 429)
-    assert served.parent.wait(60) == 0
-    assert not [number for number in workers if _is_worker(number)]
+    """The signal finds each process within two uploads; the rest comes when it is to stop."""
+    data = [path.read_bytes() for path in pictures]
+    with _serving(tmp_path, n_processes) as served, ExitStack() as opened:
+        workers, asked, idle = served.workers(), list[InHand](), list[http.client.HTTPConnection]()
+        assert len(workers) == (0 if n_processes == 1 else n_processes)
+        for which in range(n_processes):
+            with served.only(which):
+                numbers = (2 * which, 2 * which + 1)
+                asked += [_in_hand(served, str(number), data[number]) for number in numbers]
+                idle.append(_idle(served))
+        for connection in (*idle, *(one.connection for one in asked)):
+            opened.callback(connection.close)
+        if how == signal.SIGINT:
+            os.killpg(served.parent.pid, how)  # a terminal tells all of them
+        else:
+            served.parent.send_signal(how)
+        for connection in idle:  # a process that is to stop closes those at once
+            assert connection.sock.recv(1) == b""
+        assert [one.finished() for one in asked] == [201] * len(asked)
+        assert served.parent.wait(60) == 0
+        assert not [number for number in workers if _is_worker(number)]
 
 
 def test_ends_with_the_process_that_watches(served: Served) -> None:
