@@ -6,6 +6,7 @@ from typing import Any
 import hypothesis
 import pytest
 import schemathesis
+from fastapi.testclient import TestClient
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
@@ -46,3 +47,11 @@ def test_breaks_on_nothing_that_its_own_document_allows(live: Callable[..., int]
 
         call()
     assert n_called > 100
+
+
+def test_describes_the_fields_of_every_answer_in_json(client: TestClient) -> None:
+    for path, methods in client.get("/openapi.json").json()["paths"].items():
+        for operation in methods.values():
+            for status, answer in operation["responses"].items():
+                for kind, content in answer.get("content", {}).items():
+                    assert "json" not in kind or "schema" in content, (path, status, kind)

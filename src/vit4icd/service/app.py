@@ -17,7 +17,7 @@ from vit4icd.errors import Vit4icdError
 from vit4icd.service import pages
 from vit4icd.service.access import Guard
 from vit4icd.service.policy import Policy
-from vit4icd.service.problems import Problem, problem_of, respond
+from vit4icd.service.problems import MEDIA_TYPE, Problem, problem_of, respond
 from vit4icd.service.routes import bulk, groups, health, images, rest, review, search
 from vit4icd.service.state import ServiceConfig, State
 
@@ -96,6 +96,8 @@ def _document(app: FastAPI) -> dict[str, Any]:
         for methods in schema["paths"].values():
             for operation in methods.values():
                 operation["responses"].pop("422", None)
+                for answer in operation["responses"].values():
+                    _name_kind_of_problem(answer)
         for name in ("HTTPValidationError", "ValidationError"):
             schema["components"]["schemas"].pop(name, None)
         schema["components"]["securitySchemes"] = {
@@ -104,3 +106,11 @@ def _document(app: FastAPI) -> dict[str, Any]:
         schema["security"] = [{"key": []}, {}]
         app.openapi_schema = schema
     return app.openapi_schema
+
+
+def _name_kind_of_problem(answer: dict[str, Any]) -> None:
+    """Give the schema of problems to their own type; FastAPI gives it to that of the route."""
+    content: dict[str, Any] = answer.get("content", {})
+    if MEDIA_TYPE in content:
+        (described,) = (found for kind, found in content.items() if kind != MEDIA_TYPE)
+        answer["content"] = {MEDIA_TYPE: described}
