@@ -306,6 +306,15 @@ def test_stops_all_and_answers_what_is_in_hand(
         assert not [number for number in workers if _is_worker(number)]
 
 
+def test_takes_no_signal_to_all_for_a_crash(tmp_path: Path) -> None:
+    """As a supervisor sends it, while they begin: it may reach them before the one that watches."""
+    parent, _ = _begun(tmp_path)
+    until(lambda: sum(map(_is_worker, _children(parent.pid))) == 2)
+    os.killpg(parent.pid, signal.SIGTERM)
+    _, said = parent.communicate()
+    assert parent.returncode == 0, said
+
+
 def test_ends_with_the_process_that_watches(served: Served) -> None:
     workers = served.workers()
     served.parent.kill()
