@@ -10,7 +10,7 @@ from starlette.responses import HTMLResponse
 
 from vit4icd import __version__
 from vit4icd.service.problems import CODES, Problem
-from vit4icd.service.sessions import COOKIE
+from vit4icd.service.sessions import COOKIE, LASTS_S
 from vit4icd.service.state import state_of
 
 __all__ = ["STATIC", "router"]
@@ -20,7 +20,6 @@ STATIC = Path(__file__).parent / "static"
 
 router = APIRouter(include_in_schema=False)
 
-_LASTS_S = 12 * 3600
 _templates = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
     autoescape=True,
@@ -44,8 +43,6 @@ def review(request: Request) -> Response:
         may_decide=request.state.allowed == "admin",
         has_keys=held.config.keys is not None,
         max_bytes=held.config.limits.max_bytes,
-        fingerprint=held.describer.fingerprint,
-        version=__version__,
     )
 
 
@@ -65,7 +62,7 @@ def login(request: Request, key: Annotated[str, Form(max_length=200)]) -> Respon
         return _page("login.html", failed=True, status_code=401)
     response = RedirectResponse("/", status_code=303)
     response.set_cookie(
-        COOKIE, held.access.sessions.begin(found), max_age=_LASTS_S, httponly=True,
+        COOKIE, held.access.sessions.begin(found), max_age=LASTS_S, httponly=True,
         samesite="strict", secure=request.url.scheme == "https",
     )  # fmt: skip
     return response

@@ -12,11 +12,12 @@ from pathlib import Path
 from vit4icd.service.keys import Key, Keys
 from vit4icd.storage import atomic_path
 
-__all__ = ["COOKIE", "TOKEN_HEADER", "Sessions", "read_secret"]
+__all__ = ["COOKIE", "LASTS_S", "TOKEN_HEADER", "Sessions", "read_secret"]
 
 COOKIE = "vit4icd_session"
 TOKEN_HEADER = "x-csrf-token"  # noqa: S105 - the name of a header
-_LASTS_S = 12 * 3600
+LASTS_S = 12 * 3600
+"""Seconds that a session lasts."""
 _SECRET_BYTES = 32
 
 
@@ -28,7 +29,7 @@ class Sessions:
 
     def begin(self, key: Key, *, now: float | None = None) -> str:
         """Return the cookie of a new session."""
-        ends = int(time.time() if now is None else now) + _LASTS_S
+        ends = int(time.time() if now is None else now) + LASTS_S
         text = f"{key.digest}.{ends}"
         return f"{text}.{self._sign('session', text)}"
 

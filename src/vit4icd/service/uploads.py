@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -115,7 +115,7 @@ class Uploads:
         lease = _Lease(self)
         request.state.is_streamed = True
         try:
-            with self._explained():
+            with _explained(f"an upload may take {self.limits.max_seconds:g} seconds"):
                 async with asyncio.timeout(self.limits.max_seconds):
                     upload = await self._read(request, lease, n_pictures, is_needed=is_needed)
                     if options is not None:
@@ -135,36 +135,19 @@ class Uploads:
         n_bytes = 0
         request.state.is_streamed = True
         try:
-            with path.open("wb") as file:
+            with _explained("the upload took too long; split it"), path.open("wb") as file:
                 async with asyncio.timeout(self.limits.max_tar_seconds):
                     async for piece in request.stream():
                         n_bytes += len(piece)
                         _require_bytes(n_bytes, self.limits.max_tar_bytes)
                         await asyncio.to_thread(file.write, piece)
-        except TimeoutError as error:
-            path.unlink()
-            raise Problem("too_slow", "the upload took too long; split it") from error
-        except ClientDisconnect as error:
-            path.unlink()
-            raise Problem("invalid_request", "the client hung up") from error
-        except OSError as error:
-            path.unlink(missing_ok=True)
-            raise StoreError(f"{path.parent} cannot be written: {error.strerror}") from error
-        except BaseException:
-            path.unlink(missing_ok=True)
+        except BaseException as error:
+            with suppress(OSError):
+                path.unlink()
+            if isinstance(error, OSError):
+                raise StoreError(f"{path.parent} cannot be written: {error.strerror}") from error
             raise
         return n_bytes
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except TimeoutError as error:
-            raise Problem(
-                "too_slow", f"an upload may take {self.limits.max_seconds:g} seconds"
-            ) from error
-        except ClientDisconnect as error:
-            raise Problem("invalid_request", "the client hung up") from error
 
     async def _read(
         self, request: Request, lease: "_Lease", n_pictures: int, *, is_needed: bool
@@ -244,6 +227,17 @@ class Uploads:
             else:
                 fields[name] = value
         return Upload(pictures, fields)
+
+
+@contextmanager
+def _explained(too_slow: str) -> Iterator[None]:
+    """Say of a client that sends too slowly, or hangs up, what it did."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise Problem("too_slow", too_slow) from error
+    except ClientDisconnect as error:
+        raise Problem("invalid_request", "the client hung up") from error
 
 
 def _require_text(*texts: str) -> None:
