@@ -1,10 +1,15 @@
 """The calls of MatchEngine: a client written for it finds what it expects."""
 
+import base64
+import io
 from pathlib import Path
+from typing import Any
 
+import pytest
 from fastapi.testclient import TestClient
+from PIL import Image
 
-from tests.service.conftest import Serving
+from tests.service.conftest import Serving, search
 from vit4icd.images import read_image, write_image
 
 
@@ -12,6 +17,7 @@ def test_adds_counts_lists_and_deletes(client: TestClient, pictures: list[Path])
     files = {f"images[{row}]": ("x", path.read_bytes()) for row, path in enumerate(pictures[:3])}
     paths = {f"filepaths[{row}]": f"folder/{row}.jpg" for row in range(3)}
     added = client.post("/rest/add/", files=files, data=paths).json()
+    assert added.pop("basis")["n_images"] == 3
     assert added == {"status": "ok", "error": [], "method": "add", "result": []}
     one = {"image": ("y", pictures[3].read_bytes())}
     assert client.post("/rest/add", files=one, data={"filepath": "3.jpg"}).status_code == 200
@@ -108,3 +114,131 @@ def test_fails_in_its_own_words(client: TestClient) -> None:
     assert answer.status_code == 415
     assert answer.json()["status"] == "fail"
     assert answer.json()["error"][0].startswith("not a picture")
+
+
+KEY = {"Authorization": "Basic " + base64.b64encode(b"me:any").decode()}  # no key is needed here
+
+
+def test_knows_the_requests_of_the_client_of_matchengine(
+    client: TestClient, pictures: list[Path]
+) -> None:
+    """As TinEye's own client sends them: all but pictures in the address, GET without pictures."""
+    data = [path.read_bytes() for path in pictures[:3]]
+    added = client.post(
+        "/rest/add/",
+        params={f"filepaths[{row}]": f"folder/{row}.jpg" for row in range(3)},
+        files={f"images[{row}]": (f"1531.{row}", one) for row, one in enumerate(data)},
+    )
+    assert added.json()["status"] == "ok"
+    paths = [f"folder/{row}.jpg" for row in range(3)]
+    assert client.get("/rest/list/", params={"offset": 0, "limit": 20}).json()["result"] == paths
+    options: dict[str, str | int] = {
+        "min_score": 0,
+        "offset": 0,
+        "limit": 10,
+        "check_horizontal_flip": "False",
+    }
+    image = {"image": ("query.jpg", data[1])}
+    for found in (
+        client.post("/rest/search/", params=options, files=image),
+        client.get("/rest/search/", params=options | {"filepath": "folder/1.jpg"}),
+    ):
+        assert [row["filepath"] for row in found.json()["result"]] == ["folder/1.jpg"]
+        assert found.json()["basis"]["fingerprint"]
+        assert found.json()["basis"]["threshold"] is not None
+    both = {"image1": ("a.jpg", data[0]), "image2": ("b.jpg", data[0])}
+    asked: dict[str, str | int] = {"min_score": 0, "check_horizontal_flip": "False"}
+    compared = client.post("/rest/compare/", params=asked, files=both).json()
+    assert float(compared["result"][0]["score"]) > 99
+    gone = {"filepaths[0]": "folder/0.jpg", "filepaths[1]": "folder/2.jpg"}
+    assert client.get("/rest/delete/", params=gone, headers=KEY).json()["status"] == "ok"
+    assert client.get("/rest/count/").json()["result"] == [1]
+    assert client.get("/rest/ping/").json()["basis"]["fingerprint"]
+    for path, urls in (
+        ("search", {"url": "http://example.org/a"}),
+        ("add", {"urls[0]": "http://example.org/a", "filepaths[0]": "a"}),
+        ("compare", {"url1": "http://example.org/a", "url2": "http://example.org/b"}),
+    ):
+        answer = client.get(f"/rest/{path}/", params=urls, headers=KEY)
+        assert (answer.status_code, answer.json()["status"]) == (400, "fail")
+        assert "fetches nothing" in answer.json()["error"][0]
+
+
+def test_changes_nothing_by_an_address_alone(client: TestClient, pictures: list[Path]) -> None:
+    image = {"image": ("a", pictures[0].read_bytes())}
+    client.post("/rest/add/", files=image, data={"filepath": "a"})
+    for path in ("delete/?filepath=a", "delete?filepaths[0]=a", "add/?url=http://a.example"):
+        answer = client.get(f"/rest/{path}")  # as any page could have a browser do
+        assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+    assert client.get("/rest/count/").json()["result"] == [1]
+
+
+@pytest.mark.parametrize("bad", [0, 1, 2])
+def test_adds_all_that_can_be_added(client: TestClient, pictures: list[Path], bad: int) -> None:
+    data = [path.read_bytes() for path in pictures[:3]]
+    data[bad] = b"no picture"
+    answer = client.post(
+        "/rest/add/",
+        files={f"images[{row}]": ("x", one) for row, one in enumerate(data)},
+        data={f"filepaths[{row}]": f"{row}.jpg" for row in range(3)},
+    )
+    assert (answer.status_code, answer.json()["status"]) == (200, "warn")
+    (error,) = answer.json()["error"]
+    assert error.startswith(f"{bad}.jpg: ")
+    stored = [f"{row}.jpg" for row in range(3) if row != bad]
+    assert client.get("/rest/list/").json()["result"] == stored
+
+
+def test_adds_what_comes_together_in_few_commits(client: TestClient, pictures: list[Path]) -> None:
+    collection = client.app.state.service.library.first.collection  # type: ignore[attr-defined]
+    before, _ = collection.newest()
+    files = {f"images[{row}]": ("x", path.read_bytes()) for row, path in enumerate(pictures)}
+    client.post("/rest/add/", files=files)
+    after, n_images = collection.newest()
+    assert n_images == len(pictures)
+    assert after - before < len(pictures)
+
+
+def test_removes_all_that_are_there(filled: TestClient) -> None:
+    asked = {"filepaths[0]": "000.jpg", "filepaths[1]": "nowhere", "filepaths[2]": "001.jpg"}
+    answer = filled.delete("/rest/delete/", params=asked)
+    assert answer.json()["status"] == "warn"
+    assert answer.json()["error"] == ["nowhere: there is no picture 'nowhere'"]
+    assert filled.get("/rest/count/").json()["result"] == [4]
+    assert filled.delete("/rest/delete/").status_code == 400
+
+
+def test_compares_from_a_score_on(client: TestClient, pictures: list[Path]) -> None:
+    first, second = (path.read_bytes() for path in pictures[:2])
+    same = {"image1": ("a", first), "image2": ("b", first)}
+    other = {"image1": ("a", first), "image2": ("b", second)}
+
+    def compared(files: dict[str, tuple[str, bytes]], least: str) -> Any:
+        return client.post("/rest/compare/", files=files, data={"min_score": least})
+
+    (row,) = compared(same, "0").json()["result"]
+    assert compared(same, row["score"]).json()["result"] == [row]
+    assert compared(other, "99.99").json()["result"] == []
+    assert compared(same, "101").status_code == 400
+
+
+def test_knows_a_picture_that_was_added_by_its_content(serving: Serving) -> None:
+    photographs = Path(__file__).parents[2] / "src/vit4icd/demo/photographs"
+    with serving() as client:
+        data = (photographs / "cat.jpg").read_bytes()
+        again = _again(data)
+        for name, one in (("one", data), ("two", again)):
+            client.post("/rest/add/", files={"image": ("x", one)}, data={"filepath": name})
+        found = search(client, data, review=True).json()["matches"]
+        (match,) = [one for one in found if one["reference"] == "two"]
+        made = client.post("/v1/decisions", json={"decision": "reject", "match": match["id"]})
+        assert made.status_code == 201
+        rows = client.get("/rest/search/", params={"filepath": "one"}).json()["result"]
+        assert [row["filepath"] for row in rows] == ["one"]
+
+
+def _again(data: bytes) -> bytes:
+    """Return the same picture in another file."""
+    sink = io.BytesIO()
+    Image.fromarray(read_image(data)).save(sink, "PNG")
+    return sink.getvalue()

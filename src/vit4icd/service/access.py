@@ -17,7 +17,7 @@ from vit4icd.service.keys import Keys, Scope
 from vit4icd.service.problems import Problem, is_utf8, respond
 from vit4icd.service.sessions import COOKIE, TOKEN_HEADER, Sessions
 
-__all__ = ["Access", "Guard", "admin", "reader"]
+__all__ = ["Access", "Guard", "admin", "admin_by_header", "reader"]
 
 _MAX_BODY = 65_536  # bytes of a body that no route counts itself
 _MAX_BODY_S = 10.0  # in which it must have come
@@ -129,6 +129,18 @@ async def reader(request: Request) -> None:
 async def admin(request: Request) -> None:
     """Require that the request may change things."""
     _require(request, "admin")
+
+
+async def admin_by_header(request: Request) -> None:
+    """Require the same of a GET that changes things, and that a program says so in a header.
+
+    Any page can have a browser ask for an address, with its session, but not with this header.
+    """
+    _require(request, "admin")
+    if request.method in _SAFE and not request.headers.get("authorization"):
+        raise Problem(
+            "forbidden", "a GET changes nothing without an Authorization header; send one, or POST"
+        )
 
 
 class _Bounded:

@@ -225,10 +225,11 @@ class JobAnswer(BaseModel):
 class RestAnswer(BaseModel):
     """An answer in the form of MatchEngine."""
 
-    status: Literal["ok", "fail"]
+    status: Literal["ok", "warn", "fail"] = Field(description="warn: some of it failed.")
     error: list[str]
     method: str
     result: list[Any]
+    basis: Basis | None = Field(default=None, description="Of this service; not where it failed.")
 
 
 class GroupBody(BaseModel):

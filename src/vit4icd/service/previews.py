@@ -128,10 +128,15 @@ class Previews:
         except (OSError, ValueError, ImageError, StoreError):
             return None
 
-    def release(self, holder: bytes) -> None:
-        """Drop a holder, and the preview that nobody needs any more."""
-        sha256 = self.held_by(holder)
+    def release(self, holder: bytes, is_gone: Callable[[], bool]) -> None:
+        """Drop a holder that is gone, and the preview that nobody needs any more.
+
+        Like ``stored`` of :meth:`hold`, ``is_gone`` is asked when nobody else can write.
+        """
         with self._database.writing() as connection:
+            if not is_gone():  # somebody added it again meanwhile
+                return
+            sha256 = self.held_by(holder)
             connection.execute("DELETE FROM holders WHERE holder = ?", (holder,))
         if sha256 is not None:
             self.sweep(sha256)

@@ -100,13 +100,14 @@ class Uploads:
         n_pictures: int = 1,
         urls: Mapping[str, str] = _NO_URLS,
         options: Collection[str] | None = None,
+        address: Mapping[str, str] = _NO_URLS,
         is_needed: bool = True,
     ) -> AsyncIterator[Upload]:
         """Read a request's pictures; their memory is taken as given back when the block ends.
 
         ``urls`` says in which field a URL may come in place of a picture's part. Only fields named
-        there or in ``options`` may come; any, if that is None. Unless it ``is_needed``, the body
-        may be empty.
+        there or in ``options`` may come; any, if that is None. What stands in the ``address``
+        counts as fields, too. Unless it ``is_needed``, the body may be empty.
 
         Raises:
             Problem: too large, too slow, too many parts, malformed, an unknown field, no memory
@@ -118,6 +119,7 @@ class Uploads:
             with _explained(f"an upload may take {self.limits.max_seconds:g} seconds"):
                 async with asyncio.timeout(self.limits.max_seconds):
                     upload = await self._read(request, lease, n_pictures, is_needed=is_needed)
+                    upload = Upload(upload.pictures, {**address, **upload.fields})
                     if options is not None:
                         _require_fields(upload.fields, {*urls.values(), *options}, files=urls)
                     upload = await self._completed(upload, lease, urls)

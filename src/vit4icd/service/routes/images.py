@@ -199,7 +199,9 @@ def remove(held: State, shelf: Shelf, id_: str) -> int:
     """
     record = shelf.collection.find([id_]).get(id_)
     n_removed = shelf.collection.remove([id_])
-    held.previews.release(holder_of(shelf.name, id_))
+    held.previews.release(
+        holder_of(shelf.name, id_), is_gone=lambda: not shelf.collection.find([id_])
+    )
     if record is not None:  # its preview may have been made of its file, when it was looked at
         held.findings.forget(shelf.name, id_, record.sha256)
         held.previews.sweep(record.sha256)

@@ -5,7 +5,8 @@ Pictures are uploaded, or fetched where the service does that. Scores are percen
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -13,11 +14,19 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from vit4icd.errors import Vit4icdError
-from vit4icd.service.access import admin, reader
-from vit4icd.service.answers import MatchBody, RestAnswer
+from vit4icd.service.access import admin_by_header, reader
+from vit4icd.service.answers import Basis, MatchBody, RestAnswer
 from vit4icd.service.comparison import Comparing, Pair
 from vit4icd.service.handles import handle_of_reference
-from vit4icd.service.library import MAX_ID, Adding, New, Searching, require_id, sha256_of_bytes
+from vit4icd.service.library import (
+    MAX_ID,
+    Added,
+    Adding,
+    New,
+    Searching,
+    require_id,
+    sha256_of_bytes,
+)
 from vit4icd.service.library import Query as Asked
 from vit4icd.service.problems import Problem, problem_of
 from vit4icd.service.routes.images import preview_of, remove
@@ -38,36 +47,56 @@ router = APIRouter(prefix="/rest", tags=["MatchEngine"], responses=_ANSWERS)
 
 _PAGE = 1_000
 _NUMBERED = re.compile(r"images\[(\d{1,3})\]")
+_FILEPATHS = re.compile(r"filepaths\[\d{1,3}\]").fullmatch
 _ONE = {"image": "url"}
 _MANY = _ONE | {f"images[{number}]": f"urls[{number}]" for number in range(1_000)}
 _TWO = {"image1": "url1", "image2": "url2"}
 
-reads, administers = [Depends(reader)], [Depends(admin)]
-Work = Callable[[], Awaitable[list[Any]]]
+reads = [Depends(reader)]
+writes = [Depends(admin_by_header)]
+Work = Callable[[], Awaitable["_Done"]]
 
 
-@router.post("/add/", dependencies=administers, openapi_extra={**body_of(_ONE, is_lenient=True)})
-@router.post("/add", dependencies=administers, include_in_schema=False)
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What a call answers; ``failed`` are the problems of some of several pictures."""
+
+    basis: Mapping[str, Any]
+    result: Sequence[Any] = ()
+    failed: Sequence[str] = ()
+
+
+@router.post("/add/", dependencies=writes, openapi_extra={**body_of(_ONE, is_lenient=True)})
+@router.api_route("/add/", methods=["GET"], dependencies=writes, include_in_schema=False)
+@router.api_route("/add", methods=["GET", "POST"], dependencies=writes, include_in_schema=False)
 async def rest_add(request: Request, held: Held) -> JSONResponse:
-    """Add image under filepath, or images[0] under filepaths[0] and so on."""
+    """Add image under filepath, or images[0] under filepaths[0] and so on.
 
-    async def work() -> list[Any]:
+    Of several, those that can be added are; then the status is warn, with the others' problems.
+    """
+
+    async def work() -> _Done:
         shelf = held.library.first
         adding = Adding(
             shelf=shelf, previews=held.previews, max_pixels=held.config.limits.max_pixels
         )
         most = held.config.limits.max_parts
-        async with held.uploads.receive(request, n_pictures=most, urls=_MANY) as upload:
-            new = [New(require_id(name), data) for name, data in _named(upload).items()]
-            for job in [held.do(adding, one) for one in new]:
-                await job
-        return []
+        async with held.uploads.receive(
+            request, n_pictures=most, urls=_MANY, address=request.query_params,
+            is_needed=request.method != "GET",
+        ) as upload:  # fmt: skip
+            new = _named(upload)
+            results = await asyncio.gather(
+                *(_one_added(held, adding, name, data) for name, data in new.items()),
+                return_exceptions=True,
+            )
+        return await _of_each(held, dict(zip(new, results, strict=True)))
 
     return await _answer("add", work)
 
 
 class RestSearchOptions(BaseModel):
-    """How a picture is searched; clients of MatchEngine send fields."""
+    """How a picture is searched; clients of MatchEngine send fields, or all in the address."""
 
     filepath: str | None = Field(
         default=None, max_length=MAX_ID, description="Of a picture that was added, to search it."
@@ -84,18 +113,21 @@ class RestSearchOptions(BaseModel):
         **body_of(_ONE, options=RestSearchOptions, instead="filepath", is_lenient=True)
     },
 )  # fmt: skip
-@router.post("/search", dependencies=reads, include_in_schema=False)
+@router.api_route("/search/", methods=["GET"], dependencies=reads, include_in_schema=False)
+@router.api_route("/search", methods=["GET", "POST"], dependencies=reads, include_in_schema=False)
 async def rest_search(
     request: Request, held: Held, asked: Annotated[RestSearchOptions, Query()]
 ) -> JSONResponse:
     """Search image, url, or the picture of a filepath by its preview.
 
-    Matches are proven where they can be, and have overlaps then.
+    Matches are proven where they can be, and have overlaps then. They wait for review.
     """
 
-    async def work() -> list[Any]:
-        is_needed = asked.filepath is None
-        async with held.uploads.receive(request, urls=_ONE, is_needed=is_needed) as upload:
+    async def work() -> _Done:
+        async with held.uploads.receive(
+            request, urls=_ONE, address=_besides(request, RestSearchOptions),
+            is_needed=asked.filepath is None and request.method != "GET",
+        ) as upload:  # fmt: skip
             options = options_of(asked, upload)
             searching = Searching(
                 shelf=held.library.first, k=options.offset + options.limit, verify=True,
@@ -109,42 +141,66 @@ async def rest_search(
             sifted = await held.do(SiftedSearching(held.decisions, searching), query)
             answer = await asyncio.to_thread(held.sifting.remember, sifted)
         rows = [_row(match) for match in answer.matches[options.offset :]]
-        return [row for row in rows if float(row["score"]) >= options.min_score]
+        rows = [row for row in rows if float(row["score"]) >= options.min_score]
+        return _Done(sifted.basis, rows)
 
     return await _answer("search", work)
 
 
-@router.post("/compare/", dependencies=reads, openapi_extra={**body_of(_TWO, is_lenient=True)})
-@router.post("/compare", dependencies=reads, include_in_schema=False)
-async def rest_compare(request: Request, held: Held) -> JSONResponse:
+class RestCompareOptions(BaseModel):
+    """How two pictures are compared."""
+
+    min_score: float = Field(default=0.0, ge=0, le=100)
+
+
+@router.post(
+    "/compare/", dependencies=reads,
+    openapi_extra={**body_of(_TWO, options=RestCompareOptions, is_lenient=True)},
+)  # fmt: skip
+@router.api_route("/compare/", methods=["GET"], dependencies=reads, include_in_schema=False)
+@router.api_route("/compare", methods=["GET", "POST"], dependencies=reads, include_in_schema=False)
+async def rest_compare(
+    request: Request, held: Held, asked: Annotated[RestCompareOptions, Query()]
+) -> JSONResponse:
     """Compare image1 with image2."""
 
-    async def work() -> list[Any]:
+    async def work() -> _Done:
         comparing = Comparing(held.describer, held.config.limits.max_pixels)
-        async with held.uploads.receive(request, n_pictures=2, urls=_TWO) as upload:
+        async with held.uploads.receive(
+            request, n_pictures=2, urls=_TWO, address=_besides(request, RestCompareOptions),
+            is_needed=request.method != "GET",
+        ) as upload:  # fmt: skip
+            options = options_of(asked, upload)
             one, other = upload.named("image1"), upload.named("image2")
             match = await held.do(comparing, Pair("image1", one.data, "image2", other.data))
-        if not match.is_copy:
-            return []
-        fields = match.to_json()
-        return [_shares(fields["overlap"]) | {"score": _percent(match.probability, match.score)}]
+        basis = {"fingerprint": held.describer.fingerprint, "threshold": comparing.threshold}
+        fields, score = match.to_json(), _percent(match.probability, match.score)
+        if not match.is_copy or float(score) < options.min_score:
+            return _Done(basis)
+        return _Done(basis, [_shares(fields["overlap"]) | {"score": score}])
 
     return await _answer("compare", work)
 
 
-@router.delete("/delete/", dependencies=administers)
-@router.delete("/delete", dependencies=administers, include_in_schema=False)
-@router.post("/delete/", dependencies=administers, include_in_schema=False)
-@router.post("/delete", dependencies=administers, include_in_schema=False)
+@router.delete("/delete/", dependencies=writes)
+@router.api_route("/delete/", methods=["GET", "POST"], dependencies=writes, include_in_schema=False)
+@router.api_route(
+    "/delete", methods=["GET", "POST", "DELETE"], dependencies=writes, include_in_schema=False
+)
 async def rest_delete(
-    held: Held, filepath: Annotated[str, Query(min_length=1, max_length=MAX_ID)]
+    request: Request,
+    held: Held,
+    filepath: Annotated[str | None, Query(min_length=1, max_length=MAX_ID)] = None,
 ) -> JSONResponse:
-    """Remove the picture of a filepath."""
+    """Remove the picture of a filepath, or those of filepaths[0], filepaths[1] and so on."""
 
-    async def work() -> list[Any]:
-        if not await asyncio.to_thread(remove, held, held.library.first, filepath):
-            raise Problem("not_found", f"there is no picture {filepath!r}")
-        return []
+    async def work() -> _Done:
+        names = [] if filepath is None else [filepath]
+        names += [value for name, value in request.query_params.items() if _FILEPATHS(name)]
+        if not names:
+            raise Problem("invalid_request", "name a filepath, or filepaths[0], filepaths[1] ...")
+        results = {name: await asyncio.to_thread(_one_removed, held, name) for name in names}
+        return await _of_each(held, results)
 
     return await _answer("delete", work)
 
@@ -154,8 +210,9 @@ async def rest_delete(
 async def rest_count(held: Held) -> JSONResponse:
     """Count the pictures."""
 
-    async def work() -> list[Any]:
-        return [await asyncio.to_thread(len, held.library.first.collection)]
+    async def work() -> _Done:
+        basis = await asyncio.to_thread(held.library.first.basis)
+        return _Done(basis, [basis["n_images"]])
 
     return await _answer("count", work)
 
@@ -168,34 +225,80 @@ async def rest_list(
     limit: Annotated[int, Query(ge=0, le=10_000)] = 20,
 ) -> JSONResponse:
     """List the filepaths."""
-    return await _answer("list", lambda: asyncio.to_thread(_filepaths, held, offset, limit))
+
+    async def work() -> _Done:
+        basis = await asyncio.to_thread(held.library.first.basis)
+        return _Done(basis, await asyncio.to_thread(_filepaths, held, offset, limit))
+
+    return await _answer("list", work)
 
 
 @router.get("/ping/", dependencies=reads)
 @router.get("/ping", dependencies=reads, include_in_schema=False)
-async def rest_ping() -> JSONResponse:
+async def rest_ping(held: Held) -> JSONResponse:
     """Say that the service is there."""
 
-    async def work() -> list[Any]:
-        return []
+    async def work() -> _Done:
+        return _Done({"fingerprint": held.describer.fingerprint})
 
     return await _answer("ping", work)
 
 
 async def _answer(method: str, work: Work) -> JSONResponse:
     try:
-        result = await work()
+        done = await work()
     except Vit4icdError as error:
         problem = problem_of(error)
         fields = {"status": "fail", "error": [problem.detail], "method": method, "result": []}
         return JSONResponse(fields, status_code=problem.status, headers=problem.headers)
-    return JSONResponse({"status": "ok", "error": [], "method": method, "result": result})
+    return JSONResponse(
+        {
+            "status": "warn" if done.failed else "ok",
+            "error": list(done.failed),
+            "method": method,
+            "result": list(done.result),
+            "basis": Basis(**done.basis).model_dump(),
+        }
+    )
+
+
+def _besides(request: Request, options: type[BaseModel]) -> Mapping[str, str]:
+    """Return what stands in the address and is no option: URLs."""
+    params = request.query_params
+    return {name: params[name] for name in params if name not in options.model_fields}
+
+
+async def _one_added(held: State, adding: Adding, name: str, data: bytes) -> Added:
+    return await held.do(adding, New(require_id(name), data))
+
+
+def _one_removed(held: State, name: str) -> Vit4icdError | None:
+    try:
+        n_removed = remove(held, held.library.first, name)
+    except Vit4icdError as error:
+        return error
+    return None if n_removed else Problem("not_found", f"there is no picture {name!r}")
+
+
+async def _of_each(held: State, results: Mapping[str, object]) -> _Done:
+    """Return what became of several pictures, by their filepaths.
+
+    Raises:
+        Vit4icdError: that of the first, if none went well.
+    """
+    failed = {name: one for name, one in results.items() if isinstance(one, Exception)}
+    for error in failed.values():
+        if not isinstance(error, Vit4icdError) or len(failed) == len(results):
+            raise error
+    told = [f"{name}: {problem_of(error).detail}" for name, error in failed.items()]
+    return _Done(await asyncio.to_thread(held.library.first.basis), failed=told)
 
 
 def _added(held: State, filepath: str) -> Asked:
     shelf = held.library.first
-    shelf.collection.get(filepath)  # or say that there is none
-    return Asked(filepath, preview_of(held, handle_of_reference(shelf.name, filepath)))
+    record = shelf.collection.get(filepath)  # or say that there is none
+    preview = preview_of(held, handle_of_reference(shelf.name, filepath, record.sha256))
+    return Asked(filepath, preview, record.sha256)
 
 
 def _named(upload: Upload) -> dict[str, bytes]:
