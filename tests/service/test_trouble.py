@@ -133,6 +133,20 @@ def test_shows_what_was_stored_last_when_two_add_at_once(
     assert client.get("/v1/matches").json()["n_all"] == 1
 
 
+def test_keeps_the_preview_of_what_is_added_again_while_it_is_removed(
+    client: TestClient, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(previews: Previews, *args: Any, **options: Any) -> None:
+        add(client, data, "a")  # meanwhile, and whole
+        release(previews, *args, **options)
+
+    data, release = pictures[0].read_bytes(), Previews.release
+    picture = add(client, data, "a").json()["picture"]
+    monkeypatch.setattr(Previews, "release", late)
+    assert client.delete("/v1/collections/mine/images/a").status_code == 200
+    assert client.get(f"/v1/images/{picture}/thumbnail").status_code == 200
+
+
 def _replacing(client: TestClient, data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the next search find "a", and somebody replace it before that is answered."""
 
