@@ -245,6 +245,143 @@ def _judge(page: Page) -> None:
     expect(rows.nth(1)).to_contain_text("rejected")
 
 
+PLANES = """() => [...document.querySelectorAll(".stage .plane")].map((it) => {
+  const [x, y, scale] = it.style.transform.match(/-?[0-9.e+-]+(?=px|\\))/g).map(Number);
+  const pane = it.closest(".pane"), image = it.querySelector("img");
+  return { scale, x: (pane.clientWidth / 2 - x) / scale, y: (pane.clientHeight / 2 - y) / scale,
+           width: image.naturalWidth, height: image.naturalHeight };
+})"""  # of both pictures: the scale, and the pixel in the middle of the pane
+
+
+def _projected(matrix: list[list[float]], x: float, y: float) -> np.ndarray:
+    place = np.array(matrix, float) @ np.array([x, y, 1.0])
+    return np.asarray(place[:2] / place[2])
+
+
+def _same_places(page: Page, matrix: list[list[float]]) -> list[dict[str, float]]:
+    """Require that both panes show one place at one size, and return the two."""
+    one, other = page.evaluate(PLANES)
+    there = _projected(matrix, other["x"] / other["width"], other["y"] / other["height"])
+    at = there * (one["width"], one["height"])
+    assert at.tolist() == pytest.approx([one["x"], one["y"]], abs=1.5)
+    right = _projected(matrix, (other["x"] + 1) / other["width"], other["y"] / other["height"])
+    below = _projected(matrix, other["x"] / other["width"], (other["y"] + 1) / other["height"])
+    area = np.linalg.det([right - there, below - there]) * one["width"] * one["height"]
+    assert other["scale"] / one["scale"] == pytest.approx(np.sqrt(abs(area)), rel=0.02)
+    return [one, other]
+
+
+def test_shows_the_same_place_of_both_pictures_however_it_is_moved(
+    start: Starter, page: Page
+) -> None:
+    _open(page, start())
+    with page.expect_response("**/search?*") as answered:
+        _search(page, QUERY, "2 matches")
+    (overlap,) = [
+        match["overlap"]
+        for match in answered.value.json()["matches"]
+        if match["reference"] == "nuthatch.jpg"
+    ]
+    page.locator(".card", has_text="nuthatch.jpg").click()
+    stage, zoom = page.locator(".stage"), page.locator(".tools .end span")
+    expect(stage.locator("img")).to_have_count(2)
+    expect(stage.get_by_role("img", name="query q08.jpg")).to_be_visible()
+    expect(stage.get_by_role("img", name="reference nuthatch.jpg")).to_be_visible()
+    box = stage.bounding_box()
+    assert box is not None
+    left = box["x"] + box["width"] / 4, box["y"] + box["height"] / 2
+    right = left[0] + box["width"] / 2, left[1]
+    expect(zoom).to_have_text("fit")
+    for _ in range(3):
+        page.keyboard.press("+")
+    keyed = _same_places(page, overlap["matrix"])[0]["scale"]
+    page.mouse.move(*left)
+    page.mouse.wheel(0, -200)
+    seen = _same_places(page, overlap["matrix"])
+    assert seen[0]["scale"] == pytest.approx(keyed * np.exp(0.5), rel=1e-6)
+    for pane, begin in enumerate((left, right)):
+        page.mouse.move(*begin)
+        page.mouse.down()
+        page.mouse.move(begin[0] + 30, begin[1] - 20, steps=3)
+        page.mouse.up()
+        before, seen = seen[pane], _same_places(page, overlap["matrix"])
+        moved = [(before[axis] - seen[pane][axis]) * before["scale"] for axis in "xy"]
+        assert moved == pytest.approx([30, -20], abs=1)
+    stage.focus()
+    page.keyboard.press("ArrowRight")
+    before, seen = seen[0], _same_places(page, overlap["matrix"])
+    moved = [(seen[0][axis] - before[axis]) * before["scale"] for axis in "xy"]
+    assert moved == pytest.approx([60, 0], abs=1e-3)
+    page.keyboard.press("-")
+    scale = _same_places(page, overlap["matrix"])[0]["scale"]
+    assert scale == pytest.approx(before["scale"] / 1.4)
+    page.keyboard.press("o")
+    corners = stage.locator(".pane > div:has(img) img").last.evaluate(
+        """(it, polygon) => {
+          const warp = new DOMMatrix(it.style.transform), box = it.closest(".plane > div");
+          return polygon.map(([x, y]) => {
+            const at = warp.transformPoint(new DOMPoint(x * it.naturalWidth, y * it.naturalHeight));
+            return [at.x / at.w / box.clientWidth, at.y / at.w / box.clientHeight];
+          });
+        }""",
+        overlap["reference_polygon"],
+    )
+    assert np.abs(np.array(corners) - overlap["query_polygon"]).max() < 0.005
+
+
+def test_tells_of_each_match_what_was_answered(start: Starter, page: Page, library: Path) -> None:
+    _open(page, start())
+    with page.expect_response("**/search?*") as answered:
+        _search(page, QUERY, "2 matches")
+    found = answered.value.json()["matches"]
+    for number, match in enumerate(found):
+        card = page.locator(".card").nth(number)
+        share = round(100 * match["overlap"]["reference_share"])
+        image = match["image"]
+        assert image["source"] == str(library / "photographs" / match["reference"])
+        for text in (
+            ">\u00a099\u00a0%", match["verdict"], f"score {match['score']:.3f}", match["reference"],
+            f"{image['width']} × {image['height']}", f"{share}\u00a0% of the reference",
+            image["source"],
+        ):  # fmt: skip
+            expect(card).to_contain_text(text)
+        expect(card.get_by_role("img", name="query")).to_be_visible()
+        until(lambda: page.locator("#query-image").evaluate("it => it.naturalWidth > 0"))
+    page.locator(".card").first.click()
+    first, facts = found[0], page.locator(".facts-list")
+    for name, value in (
+        ("Verdict", first["verdict"]), ("Probability", ">\u00a099\u00a0%"),
+        ("Score", f"{first['score']:.3f}"), ("Query", "q08.jpg"), ("Reference", first["reference"]),
+        ("Path", first["image"]["source"]),
+    ):  # fmt: skip
+        row = facts.locator("div").filter(has=page.locator("dt", has_text=name))
+        expect(row.locator("dd")).to_contain_text(value)
+    row = page.locator("#list button").first
+    assert (row.get_attribute("aria-label") or "").startswith(f"q08.jpg and {first['reference']}")
+    page.locator("nav a[data-view=queue]").click()
+    queue = page.request.get(f"{_address(page)}v1/matches").json()
+    mean = 100 * sum(one["level"] for one in queue["findings"]) / queue["n_all"]
+    expect(page.locator("#live")).to_have_text(f"2 of 2 pairs, about {mean:.0f} % of them copies")
+
+
+def test_says_when_less_than_the_picture_is_shown(
+    start: Starter, page: Page, tmp_path: Path
+) -> None:
+    whole = read_image(DEMO / "photographs" / "brook.jpg")
+    height, width = whole.shape[:2]
+    large = np.kron(whole, np.ones((4, 4, 1), np.uint8))
+    write_image(tmp_path / "large.jpg", large, suffix=".jpg")
+    _open(page, start())
+    _search(page, tmp_path / "large.jpg", "One match")
+    page.locator(".card").click()
+    facts = page.locator(".facts-list")
+    shown = shrink(large, 1_024).shape
+    size = f"{4 * width} × {4 * height}, shown at {shown[1]} × {shown[0]}"
+    expect(facts).to_contain_text(f"large.jpg · {size}")
+    expect(facts).to_contain_text(f"brook.jpg · {width} × {height}")
+    expect(facts.locator("dd", has_text="brook.jpg ·")).not_to_contain_text("shown at")
+
+
 def test_says_which_parts_were_found(start: Starter, page: Page, tmp_path: Path) -> None:
     photograph = read_image(DEMO / "photographs" / "brook.jpg")
     height, width = photograph.shape[:2]

@@ -62,7 +62,7 @@ export class Comparison {
         el("div", { className: "segments", role: "group", "aria-label": "How to compare" }, ...this.buttons),
         el("div", { className: "end", role: "group", "aria-label": "Zoom" },
           this.shown, zoom("Smaller (−)", "−", () => this.zoomBy(1 / 1.4)), zoom("Larger (+)", "+", () => this.zoomBy(1.4)),
-          zoom("Fit (0)", "Fit", () => this.fit()), zoom("One to one (1)", "1:1", () => this.oneToOne()))),
+          zoom("Fit (0)", "Fit", () => this.fit()), zoom("One to one, pixels as they are shown (1)", "1:1", () => this.oneToOne()))),
       this.knobRow, this.note, this.stage,
       el("div", { className: "below" }, this.decide(), this.facts));
     this.listen();
@@ -92,13 +92,16 @@ export class Comparison {
     this.describe();
     this.stage.replaceChildren();
     this.note.hidden = true;
-    const load = (picture) => {
-      const image = el("img", { alt: "", draggable: false, src: `/v1/images/${picture}/thumbnail?size=full` });
+    const load = (picture, alt) => {
+      const image = el("img", { alt, draggable: false, src: `/v1/images/${picture}/thumbnail?size=full` });
       return image.decode().then(() => image, () => null);
     };
-    const [query, reference] = await Promise.all([load(finding.query.picture), load(finding.match.picture)]);
+    const [one, other] = this.sides();
+    const [query, reference] = await Promise.all([
+      load(finding.query.picture, `${one} ${finding.query.name}`), load(finding.match.picture, `${other} ${finding.match.reference}`)]);
     if (number !== this.number) return;
     [this.query, this.reference, this.isLoading] = [query, reference, false];
+    this.describe();
     this.view = { zoom: 1, x: 0.5, y: 0.5 };
     if (!this.overlap && !finding.match.verified && query && reference) this.prove(finding, number);
     this.arrange();
@@ -121,7 +124,11 @@ export class Comparison {
     const fact = (name, value, wide) => value === null ? [] : [el("div", { className: wide ? "wide" : "" },
       el("dt", {}, name), el("dd", {}, value))];
     const verdict = el("span", { className: `verdict ${match.verdict}` }, match.verdict);
-    const size = (picture) => picture && picture.width ? `${picture.width} × ${picture.height}` : null;
+    const size = (picture, shown) => {
+      if (!picture?.width) return "";
+      const less = shown && Math.max(shown.naturalWidth, shown.naturalHeight) < Math.max(picture.width, picture.height);
+      return ` · ${picture.width} × ${picture.height}${less ? `, shown at ${shown.naturalWidth} × ${shown.naturalHeight}` : ""}`;
+    };
     const overlap = this.overlap, [one, other] = this.sides();
     this.facts.replaceChildren(
       ...fact("Verdict", verdict), ...fact("Probability", percent(match.probability)),
@@ -129,8 +136,8 @@ export class Comparison {
       ...fact("In common", overlap ? `${share(overlap.query_share)} of the ${one}, ${share(overlap.reference_share)} of the ${other}` : NOT_PROVEN[this.proof], true),
       ...fact("Found as", views(match, one, other), true),
       ...fact("Group", this.finding.group ? `${this.finding.group.n_images} copies` : null),
-      ...fact(capital(one), `${query.name}${size(query) ? ` · ${size(query)}` : ""}`, true),
-      ...fact(capital(other), `${match.reference}${size(match.image) ? ` · ${size(match.image)}` : ""}`, true),
+      ...fact(capital(one), `${query.name}${size(query, this.query)}`, true),
+      ...fact(capital(other), `${match.reference}${size(match.image, this.reference)}`, true),
       ...fact("Path", match.image && match.image.source ? match.image.source : null, true));
   }
 

@@ -72,11 +72,11 @@ export class Queue {
     }
   }
 
-  told({ n_groups, n_queued, n_left, basis }) {
+  told({ n_groups, n_queued, n_left, is_complete, basis }) {
     if (!n_groups) return `No duplicates among ${basis.n_images.toLocaleString()} pictures.`;
     if (!n_queued) return "All duplicates that there are were judged before.";
     const rest = n_left ? `; ${n_left.toLocaleString()} more when these are judged` : "";
-    return `${n_groups.toLocaleString()} ${n_groups === 1 ? "group" : "groups"}, ${n_queued.toLocaleString()} to judge${rest}.`;
+    return `${n_groups.toLocaleString()} ${n_groups === 1 ? "group" : "groups"}, ${n_queued.toLocaleString()} to judge${rest}${is_complete ? "" : "; of the most alike million pairs"}.`;
   }
 
   showSearch(findings, index) {
@@ -169,7 +169,7 @@ export class Queue {
   row(index) {
     const { query, match, level, state, group } = this.items[index];
     const judged = state && state !== "undecided";
-    const button = el("button", { type: "button", "aria-label": `${match.reference}, ${percent(level)}${judged ? `, ${state}` : ""}` },
+    const button = el("button", { type: "button", "aria-label": `${query.name} and ${match.reference}, ${percent(level)}${judged ? `, ${state}` : ""}` },
       el("span", { className: "pair" }, preview(query.picture, ""), preview(match.picture, "")),
       el("span", {}, el("b", {}, percent(level)), " ", judged ? el("span", { className: `verdict ${state}` }, state) : null,
         el("small", {}, match.reference, group ? ` · one of ${group.n_images} copies` : null)));

@@ -127,6 +127,7 @@ export class Search {
     const size = match.image ? `${match.image.width} × ${match.image.height}` : "";
     const common = match.overlap
       ? `${share(match.overlap.query_share)} of the query is ${share(match.overlap.reference_share)} of the reference` : "not proven";
+    const path = match.image?.source && match.image.source !== match.reference ? match.image.source : null;
     const judged = state && state !== "undecided";
     const card = el("button", { className: "card", type: "button" },
       el("span", { className: "pair" }, preview(query.picture, "query"), preview(match.picture, "reference")),
@@ -137,7 +138,8 @@ export class Search {
           el("span", { className: "quiet small" }, `score ${decimal(match.score)}`)),
         el("span", { className: "name" }, match.reference),
         el("span", { className: "quiet small" }, [size, common].filter(Boolean).join(" · ")),
-        foundAs ? el("span", { className: "quiet small" }, foundAs) : null));
+        foundAs ? el("span", { className: "quiet small" }, foundAs) : null,
+        path ? el("span", { className: "quiet small path" }, path) : null));
     card.addEventListener("click", () => this.open(this.findings, index));
     return el("li", {}, card);
   }
