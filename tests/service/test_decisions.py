@@ -190,6 +190,29 @@ def test_exports_the_log(filled: TestClient, pictures: list[Path]) -> None:
     assert filled.get("/v1/decisions", params={"order": "newest"}).json()["decisions"] == []
 
 
+def test_decides_nothing_that_is_believed_to_be_what_it_is_not(
+    filled: TestClient, pictures: list[Path]
+) -> None:
+    match = search(filled, pictures[0].read_bytes(), review=True).json()["matches"][0]
+    _decide(filled, decision="reject", match=match["id"], state="undecided")
+    for fields in (
+        {"decision": "accept", "match": match["id"], "state": "undecided"},
+        {"decision": "never", "match": match["id"], "state": "accepted"},
+        {
+            "decision": "undo", "query": match["image"]["sha256"],
+            "reference": match["image"]["sha256"], "state": "accepted",
+        },
+    ):  # fmt: skip
+        answer = filled.post("/v1/decisions", json=fields)
+        assert (answer.status_code, answer.json()["code"]) == (409, "conflict")
+        assert "rejected now" in answer.json()["detail"]
+    _decide(filled, decision="accept", match=match["id"], state="rejected")
+    assert [row["decision"] for row in filled.get("/v1/decisions/export").json()] == [
+        "reject",
+        "accept",
+    ]
+
+
 def test_tells_what_a_pair_was_found_by(filled: TestClient, pictures: list[Path]) -> None:
     found = search(filled, pictures[0].read_bytes(), review=True).json()
     add(filled, pictures[0].read_bytes(), "again.jpg")  # a version later

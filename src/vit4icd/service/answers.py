@@ -274,6 +274,10 @@ class DecideRequest(BaseModel):
     match: str | None = Field(default=None, max_length=64)
     query: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     reference: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    state: State | None = Field(
+        default=None,
+        description="What was decided of it, as far as is known; if it is another, a conflict.",
+    )
     on: Subject = Field(
         default="pair",
         description="What undo is about: the pair, or that the reference never matches.",

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
 from vit4icd.service.database import Database
+from vit4icd.service.problems import Problem
 
 __all__ = ["Decision", "Decisions", "State", "Subject", "Verb", "pair_of", "state_of", "to_csv"]
 
@@ -58,11 +59,21 @@ class Decisions:
         self._database = database
 
     def add(
-        self, verb: Verb, *, query: str, reference: str, fields: Mapping[str, Any] | None = None
+        self,
+        verb: Verb,
+        *,
+        query: str,
+        reference: str,
+        fields: Mapping[str, Any] | None = None,
+        believed: tuple[tuple[str, str, str], State] | None = None,
     ) -> Decision:
         """Write a decision; it is on the disk when this returns.
 
-        Findings of the pair change their state in the same transaction.
+        Findings of the pair change their state in the same transaction. ``believed`` is what the
+        one who decides takes for the state of a finding, told by its kind, query and reference.
+
+        Raises:
+            Problem: it has another, for somebody else decided meanwhile (conflict).
 
         Example:
             >>> import tempfile
@@ -81,6 +92,11 @@ class Decisions:
         text = json.dumps(dict(fields or {}), ensure_ascii=True)
         pair = pair_of(query, reference)
         with self._database.writing() as connection:
+            if (
+                believed is not None
+                and (state := state_of(connection, *believed[0])) != believed[1]
+            ):
+                raise Problem("conflict", f"somebody decided meanwhile: it is {state} now")
             row = connection.execute(
                 "INSERT INTO decisions (at, kind, pair, query, reference, fields) "
                 "VALUES (?, ?, ?, ?, ?, ?)",

@@ -91,10 +91,14 @@ def decide(held: Held, decision: DecideRequest) -> DecisionBody:
     """Write a decision to the log; it is on the disk when the answer comes.
 
     Name the match, or both pictures by their SHA-256; "never" and its undo need only a reference.
-    Of a match whose pictures were replaced meanwhile, nothing is decided (409).
+    Of a match whose pictures were replaced meanwhile, nothing is decided (409), nor with a state
+    that it has no more.
     """
     query, reference, fields = _subject(held, decision)
-    made = held.decisions.add(decision.decision, query=query, reference=reference, fields=fields)
+    made = held.decisions.add(
+        decision.decision, query=query, reference=reference, fields=fields,
+        believed=_believed(held, decision),
+    )  # fmt: skip
     held.metrics.decisions.labels(decision.decision).inc()
     return decision_body(made)
 
@@ -170,6 +174,17 @@ def _subject(held: State, decision: DecideRequest) -> tuple[str, str, dict[str, 
     if decision.reference is None or (decision.query is None and not is_alone):
         raise Problem("invalid_request", "name a match, or query and reference by SHA-256")
     return "" if is_alone else decision.query or "", decision.reference, {}
+
+
+def _believed(
+    held: State, decision: DecideRequest
+) -> tuple[tuple[str, str, str], FindingState] | None:
+    if decision.state is None:
+        return None
+    if decision.match is None:
+        return ("search", decision.query or "", decision.reference or ""), decision.state
+    finding = _finding(held, decision.match)
+    return (finding.kind, finding.query, finding.reference), decision.state
 
 
 def _require_unreplaced(held: State, finding: Finding) -> None:

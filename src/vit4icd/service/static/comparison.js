@@ -1,7 +1,7 @@
 // Two pictures looked at together: side by side, or the reference laid where it lies in the query.
 
 import { get } from "./api.js";
-import { decimal, el, meta, percent, share, svg, views } from "./dom.js";
+import { $, decimal, el, meta, percent, share, svg, views } from "./dom.js";
 import { css, diagonal, enlargement, invert, multiply, project } from "./geometry.js";
 
 export const MODES = [
@@ -71,10 +71,10 @@ export class Comparison {
 
   decide() {
     const button = (name, text, key) => {
-      const made = el("button", { type: "button", className: name, disabled: meta("may-decide") !== "yes" },
+      const made = el("button", { type: "button", className: name, disabled: meta("may-decide") !== "yes" && name !== "skip" },
         text, " ", key ? el("kbd", {}, key) : null);
       made.dataset.act = name;
-      made.addEventListener("click", () => this.acts[name]());
+      made.addEventListener("click", (event) => { if (event.detail < 2) this.acts[name](); }); // a double click judges one pair
       return made;
     };
     return el("div", { className: "acts", role: "group", "aria-label": "Judge" },
@@ -94,17 +94,25 @@ export class Comparison {
     this.note.hidden = true;
     const load = (picture, alt) => {
       const image = el("img", { alt, draggable: false, src: `/v1/images/${picture}/thumbnail?size=full` });
-      return image.decode().then(() => image, () => null);
+      return image.decode().then(() => image, () => fetch(image.src).then(({ status }) => status === 404 ? null : "lost", () => "lost"));
     };
     const [one, other] = this.sides();
     const [query, reference] = await Promise.all([
       load(finding.query.picture, `${one} ${finding.query.name}`), load(finding.match.picture, `${other} ${finding.match.reference}`)]);
     if (number !== this.number) return;
+    if (query === "lost" || reference === "lost") return this.offerAgain(finding);
     [this.query, this.reference, this.isLoading] = [query, reference, false];
     this.describe();
     this.view = { zoom: 1, x: 0.5, y: 0.5 };
     if (!this.overlap && !finding.match.verified && query && reference) this.prove(finding, number);
     this.arrange();
+  }
+
+  offerAgain(finding) {
+    const again = el("button", { type: "button" }, "Try again");
+    again.addEventListener("click", () => this.show(finding));
+    this.note.replaceChildren(el("span", {}, "The pictures could not be loaded."), again);
+    this.note.hidden = false;
   }
 
   // The pictures are there to be looked at meanwhile.
@@ -130,6 +138,9 @@ export class Comparison {
       return ` · ${picture.width} × ${picture.height}${less ? `, shown at ${shown.naturalWidth} × ${shown.naturalHeight}` : ""}`;
     };
     const overlap = this.overlap, [one, other] = this.sides();
+    const never = this.element.querySelector("[data-act=never]");
+    never.textContent = `Never match this ${other}`;
+    never.title = match.reference;
     this.facts.replaceChildren(
       ...fact("Verdict", verdict), ...fact("Probability", percent(match.probability)),
       ...fact("Score", decimal(match.score)),
@@ -138,6 +149,7 @@ export class Comparison {
       ...fact("Group", this.finding.group ? `${this.finding.group.n_images} copies` : null),
       ...fact(capital(one), `${query.name}${size(query, this.query)}`, true),
       ...fact(capital(other), `${match.reference}${size(match.image, this.reference)}`, true),
+      ...fact("Collection", $("collection").type === "hidden" ? null : this.finding.collection),
       ...fact("Path", match.image && match.image.source ? match.image.source : null, true));
   }
 
@@ -252,6 +264,7 @@ export class Comparison {
       this.drawKnob(pane);
     }
     this.scale = scale;
+    this.stage.style.touchAction = this.view.zoom === 1 && this.mode !== "slider" ? "pan-y" : "none";
     this.shown.textContent = this.view.zoom === 1 ? "fit" : `${Math.round(100 * scale)} %`;
   }
 
@@ -329,7 +342,13 @@ export class Comparison {
 
   listen() {
     let held = null, isBeside = false;
+    const fingers = new Map();
+    const spread = () => {
+      const [[ax, ay], [bx, by]] = [...fingers.values()];
+      return Math.hypot(ax - bx, ay - by);
+    };
     this.stage.addEventListener("pointerdown", (event) => {
+      fingers.set(event.pointerId, [event.clientX, event.clientY]);
       held = [event.clientX, event.clientY];
       isBeside = this.mode === "both" && event.target.closest(".pane") === this.stage.lastElementChild;
       this.stage.setPointerCapture(event.pointerId);
@@ -337,16 +356,25 @@ export class Comparison {
     });
     this.stage.addEventListener("pointermove", (event) => {
       if (!held) return;
+      if (fingers.size === 2 && fingers.has(event.pointerId)) { // two fingers zoom
+        const before = spread();
+        fingers.set(event.pointerId, [event.clientX, event.clientY]);
+        return this.zoomTo(this.view.zoom * spread() / before);
+      }
       if (this.mode === "slider") return this.slideTo(event);
       const step = [event.clientX - held[0], event.clientY - held[1]];
       const isSame = isBeside && this.matrix && this.view.zoom > 1.5; // both show the same place
       this.moveBy(...(isSame ? this.across(step) : step));
       held = [event.clientX, event.clientY];
     });
-    for (const name of ["pointerup", "pointercancel"]) this.stage.addEventListener(name, () => { held = null; });
+    for (const name of ["pointerup", "pointercancel"]) this.stage.addEventListener(name, ({ pointerId }) => {
+      fingers.delete(pointerId);
+      held = null;
+    });
     this.stage.addEventListener("wheel", (event) => {
       event.preventDefault();
-      this.zoomBy(Math.exp(-event.deltaY / 400));
+      const lines = event.deltaMode === WheelEvent.DOM_DELTA_LINE ? 16 : 1;
+      this.zoomTo(this.view.zoom * Math.exp(-event.deltaY * lines / 400));
     }, { passive: false });
     this.stage.addEventListener("keydown", (event) => {
       const steps = { ArrowLeft: [60, 0], ArrowRight: [-60, 0], ArrowUp: [0, 60], ArrowDown: [0, -60] };

@@ -2,6 +2,7 @@
 
 import { get, post } from "./api.js";
 import { $, complain, el, meta, preview, say } from "./dom.js";
+import { WORDS } from "./queue.js";
 
 const NOTHING = {
   negatives: "Nothing is on this list. It is for logos and templates that are in many pictures.",
@@ -58,7 +59,7 @@ function row(decision, onUndone) {
   undo.addEventListener("click", async () => {
     const on = decision.query ? "pair" : "reference";
     try {
-      await post("/v1/decisions", { decision: "undo", query: decision.query, reference: decision.reference, on });
+      await post("/v1/decisions", { decision: "undo", query: decision.query, reference: decision.reference, on, state: WORDS[decision.decision] });
       complain("");
       leave(made);
       onUndone(decision);

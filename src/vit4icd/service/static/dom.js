@@ -25,6 +25,15 @@ export function say(text) {
   $("status").textContent = text;
 }
 
+// The same where it has to be seen, too, for a moment.
+export function tell(text) {
+  say(text);
+  $("toast").textContent = text;
+  $("toast").hidden = false;
+  clearTimeout(tell.timer);
+  tell.timer = setTimeout(() => { $("toast").hidden = true; }, 4000);
+}
+
 export function complain(text) {
   $("problem").textContent = text;
   $("problem").hidden = !text;

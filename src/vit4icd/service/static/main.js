@@ -33,7 +33,12 @@ function show(view, current = view) {
 
 async function follow() {
   const name = location.hash.slice(1);
-  if (name === "match" && queue.isSearch) return show("queue", "search");
+  const opened = !$("view-queue").hidden && queue.isSearch ? queue.index : -1;
+  if (name === "match" && queue.isSearch) {
+    queue.turn += 1; // a list that is on its way is not wanted any more
+    show("queue", "search");
+    return $("queue-title").focus();
+  }
   const isView = Object.hasOwn(VIEWS, name), isOpen = Object.keys(VIEWS).some((one) => !$(`view-${one}`).hidden);
   if (name && name !== "match" && !isView && isOpen) return; // the skip link
   const view = isView ? name : "search";
@@ -41,6 +46,7 @@ async function follow() {
   show(view);
   try {
     await VIEWS[view]();
+    if (view === "search" && opened >= 0) search.focus(opened);
   } catch (problem) {
     complain(problem.message);
   }
@@ -58,9 +64,10 @@ document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || $("legend").open) return;
   if (event.target.matches("select, input:not([type=range]):not([type=checkbox])")) return;
   if (event.key === "?") return $("legend").showModal();
-  if ($("view-queue").hidden || !(event.key in KEYS)) return;
+  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  if ($("view-queue").hidden || !(key in KEYS)) return;
   event.preventDefault();
-  if (!event.repeat || !"aru".includes(event.key)) KEYS[event.key](); // a held key judges one pair
+  if (!event.repeat || !"aru".includes(key)) KEYS[key](); // a held key judges one pair
 });
 
 $("legend-button").addEventListener("click", () => $("legend").showModal());

@@ -2,7 +2,7 @@
 
 import { get, post } from "./api.js";
 import { Comparison } from "./comparison.js";
-import { $, complain, el, meta, percent, preview, say } from "./dom.js";
+import { $, complain, el, meta, percent, preview, say, tell } from "./dom.js";
 
 // Gives pairs the state that the service gives them by a decision: it is on contents, wherever they are.
 function settle(items, decision, on, query, reference) {
@@ -16,7 +16,14 @@ function settle(items, decision, on, query, reference) {
   }
 }
 
-const WORDS = { accept: "accepted", reject: "rejected", never: "never" };
+export const WORDS = { accept: "accepted", reject: "rejected", never: "never" };
+
+// Scrolls the list alone: the page stays where it is.
+function reveal(list, row) {
+  const outer = list.getBoundingClientRect(), inner = row.getBoundingClientRect();
+  list.scrollTop += Math.min(0, inner.top - outer.top) + Math.max(0, inner.bottom - outer.bottom);
+  list.scrollLeft += Math.min(0, inner.left - outer.left) + Math.max(0, inner.right - outer.right);
+}
 
 export class Queue {
   constructor() {
@@ -55,12 +62,13 @@ export class Queue {
 
   async findGroups() {
     const button = $("find-groups");
-    button.disabled = true;
-    say("Looking for duplicates…");
+    if (button.getAttribute("aria-disabled") === "true") return;
+    button.setAttribute("aria-disabled", "true"); // and it keeps the focus
+    tell("Looking for duplicates…");
     complain("");
     try {
       const found = await post(`/v1/collections/${encodeURIComponent($("collection").value)}/groups`, {});
-      say(this.told(found));
+      tell(this.told(found));
       if (this.isSearch) return; // somebody has gone on to the matches of a search
       $("kind").value = "group";
       await this.load();
@@ -68,7 +76,7 @@ export class Queue {
     } catch (problem) {
       complain(problem.message);
     } finally {
-      button.disabled = meta("may-decide") !== "yes";
+      button.setAttribute("aria-disabled", "false");
     }
   }
 
@@ -91,7 +99,6 @@ export class Queue {
     this.items = findings;
     this.next = page ? page.next : null;
     this.page = page;
-    this.done = [];
     $("queue-title").textContent = this.isSearch ? `Matches of ${findings[0].query.name}` : "Queue";
     $("least").closest(".slider-field").hidden = $("queue-choice").hidden = this.isSearch;
     if (page && !$("kind").value) this.count(page.n_all);
@@ -142,6 +149,7 @@ export class Queue {
 
   filter() {
     $("least-shown").textContent = `${$("least").value} %`;
+    $("least").setAttribute("aria-valuetext", `${$("least").value} %`);
     this.tell();
     this.list();
   }
@@ -151,7 +159,8 @@ export class Queue {
       const from = Number($("least").value);
       const n = this.page.counts.slice(from).reduce((sum, value) => sum + value, 0);
       const sure = this.page.sums.slice(from).reduce((sum, value) => sum + value, 0);
-      const precise = n ? `, about ${Math.round((100 * sure) / n)} % of them copies` : "";
+      const part = percent(sure / n);
+      const precise = n ? `, ${/[<>]/.test(part) ? "" : "about "}${part} of them copies` : "";
       $("live").textContent = `${n} of ${this.page.n_all} pairs${precise}`;
     }
   }
@@ -186,7 +195,7 @@ export class Queue {
       if (!isIt) button.removeAttribute("aria-current");
       else {
         button.setAttribute("aria-current", "true");
-        button.scrollIntoView({ block: "nearest", inline: "nearest" });
+        reveal($("list"), button);
       }
     }
     const item = this.items[index];
@@ -201,36 +210,49 @@ export class Queue {
     const at = visible.indexOf(this.index);
     const to = visible[Math.min(visible.length - 1, Math.max(0, at + by))];
     if (to !== undefined && to !== this.index) this.select(to);
-    else say("There is nothing more.");
+    else tell("There is nothing more.");
   }
 
   async decide(decision) {
-    const item = this.items[this.index];
-    if (!item || meta("may-decide") !== "yes") return;
-    if (!(await this.sent({ decision, match: item.id }))) return;
+    const item = this.items[this.index], state = item?.state ?? "undecided";
+    if (!item) return;
+    if (meta("may-decide") !== "yes") return tell("Your key may look, but not judge.");
+    if (this.comparison.isLoading) return tell("The pictures are not there yet; nothing was decided.");
+    if (!(await this.sent(item, { decision, state }))) return;
     complain("");
     this.mark(item, decision);
-    this.done.push([item, decision]);
+    this.done.push([item, decision, state]);
     if (this.items[this.index] === item) this.select(this.following(this.index)); // nobody went on
     say(`${item.match.reference}: ${WORDS[decision]}`);
+    if (!this.visible().some((one) => (this.items[one].state ?? "undecided") === "undecided")) tell("All of these are judged.");
   }
 
   // Sends one decision at a time: a second one would be about a pair that nobody has seen yet.
-  async sent(decision) {
+  async sent(item, decision) {
     if (this.isBusy) {
-      say("The decision before this one is still on its way; nothing was decided.");
+      tell("The decision before this one is still on its way; nothing was decided.");
       return false;
     }
     this.isBusy = true;
     try {
-      await post("/v1/decisions", decision);
+      await post("/v1/decisions", { match: item.id, ...decision });
       return true;
     } catch (problem) {
       complain(problem.message);
+      if (problem.code === "conflict") await this.renew(item);
       return false;
     } finally {
       this.isBusy = false;
     }
+  }
+
+  // What somebody else decided meanwhile; own decisions before that are not undone any more.
+  async renew(item) {
+    this.done = this.done.filter(([one]) => one !== item);
+    const found = await get(`/v1/matches/${item.id}`).catch(() => null);
+    if (found) item.state = found.state;
+    this.list();
+    this.recount();
   }
 
   following(index) {
@@ -256,13 +278,16 @@ export class Queue {
 
   async undo() {
     const last = this.done.at(-1);
-    if (!last) return say("There is nothing to undo.");
-    const [item, decision] = last;
+    if (!last) return tell("There is nothing to undo.");
+    const [item, decision, before] = last;
     const on = decision === "never" ? "reference" : "pair";
-    if (!(await this.sent({ decision: "undo", match: item.id, on }))) return;
+    const earlier = on === "pair" ? Object.keys(WORDS).find((verb) => WORDS[verb] === before) : null;
+    const again = earlier ? { decision: earlier } : { decision: "undo", on };
+    if (!(await this.sent(item, { ...again, state: item.state }))) return;
+    complain("");
     this.done = this.done.filter((one) => one !== last);
-    this.mark(item, "undo", on);
+    this.mark(item, again.decision, on);
     if (this.items.includes(item)) this.select(this.items.indexOf(item));
-    say(`${item.match.reference}: undone`);
+    tell(`${item.match.reference}: ${earlier ? `${before} again` : "undone"}`);
   }
 }

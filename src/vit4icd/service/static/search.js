@@ -19,7 +19,11 @@ export class Search {
       const file = [...event.clipboardData.files].find((one) => one.type.startsWith("image/"));
       if (file) this.run(file);
     });
-    $("collection").addEventListener("change", () => this.count());
+    $("collection").addEventListener("change", () => {
+      this.count();
+      this.findings = [];
+      $("result").hidden = true; // it is of another collection
+    });
     this.count();
   }
 
@@ -94,6 +98,10 @@ export class Search {
     $("result-note").textContent = this.note(answer);
     this.draw();
     say(`${$("result-title").textContent}. ${$("result-note").textContent}`);
+  }
+
+  focus(index) {
+    $("cards").querySelectorAll(".card")[index]?.focus();
   }
 
   draw() {
