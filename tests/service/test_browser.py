@@ -549,6 +549,27 @@ def test_overrules_nobody_who_decided_meanwhile(start: Starter, page: Page) -> N
     assert _decisions(page) == ["reject", "accept", "reject"]
 
 
+def test_does_without_single_keys_where_somebody_wants_that(start: Starter, page: Page) -> None:
+    address = start()
+    _open(page, address)
+    page.keyboard.press("?")
+    page.get_by_label("use these keys").uncheck()
+    page.get_by_role("button", name="Close").click()
+    page.reload()
+    page.wait_for_selector("html[data-ready=yes]")
+    _open_first(page)
+    page.keyboard.press("r")
+    page.locator("[data-act=accept]").click()
+    expect(page.locator("#list .accepted")).to_have_count(1)
+    assert _decisions(page) == ["accept"]
+    page.keyboard.press("?")
+    page.get_by_label("use these keys").check()
+    page.keyboard.press("Escape")
+    _see_both(page)
+    page.keyboard.press("R")  # with the shift key, or locked capitals
+    expect(page.locator("#list .rejected")).to_have_count(1)
+
+
 def test_keeps_place_and_focus(start: Starter, page: Page) -> None:
     _open(page, start())
     page.set_viewport_size({"width": 360, "height": 740})

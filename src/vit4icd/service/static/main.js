@@ -65,11 +65,14 @@ document.addEventListener("keydown", (event) => {
   if (event.target.matches("select, input:not([type=range]):not([type=checkbox])")) return;
   if (event.key === "?") return $("legend").showModal();
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-  if ($("view-queue").hidden || !(key in KEYS)) return;
+  if ($("view-queue").hidden || !$("with-keys").checked || !(key in KEYS)) return;
   event.preventDefault();
   if (!event.repeat || !"aru".includes(key)) KEYS[key](); // a held key judges one pair
 });
 
+// Who speaks to the computer, or hits keys by chance, does without them; this browser remembers it.
+$("with-keys").checked = localStorage.getItem("keys") !== "off";
+$("with-keys").addEventListener("change", ({ target }) => localStorage.setItem("keys", target.checked ? "on" : "off"));
 $("legend-button").addEventListener("click", () => $("legend").showModal());
 $("logout")?.addEventListener("click", () => logOut().catch((problem) => complain(problem.message)));
 addEventListener("hashchange", follow);
