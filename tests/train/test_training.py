@@ -180,11 +180,13 @@ def test_gives_the_same_gradient_on_two_processes(tmp_path: Path) -> None:
     script = tmp_path / "gradient.py"
     script.write_text(_GRADIENT)
     several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
-    found = [
-        subprocess.run([sys.executable, *words, script], capture_output=True, text=True, check=True)
-        for words in ([], [*several, "2"])
-    ]
-    one, two = (np.fromstring(done.stdout, sep=" ") for done in found)
+    found = list[np.ndarray]()
+    for words in (list[str](), [*several, "2"]):
+        command = [sys.executable, *words, str(script)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        found.append(np.fromstring(done.stdout, sep=" "))
+    one, two = found
     assert np.abs(one).max() > 0.1
     np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-6)
 
