@@ -173,6 +173,23 @@ def test_changes_nothing_by_an_address_alone(client: TestClient, pictures: list[
     assert client.get("/rest/count/").json()["result"] == [1]
 
 
+def test_changes_nothing_by_what_a_browser_adds_to_an_address(
+    guarded: TestClient, keys: dict[str, str], pictures: list[Path]
+) -> None:
+    image = {"image": ("a", pictures[0].read_bytes())}
+    key = (" ", keys["admin"])
+    assert guarded.post("/rest/add/?filepath=a", files=image, auth=key).status_code == 200
+    guarded.post("/login", data={"key": keys["admin"]})  # the cookie goes along from here on
+    for headers in ({}, {"Authorization": "Negotiate YWJj"}, {"Authorization": "Digest a=b"}):
+        answer = guarded.get("/rest/delete/?filepath=a", headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+    for site in ("cross-site", "same-site", "none"):
+        answer = guarded.get("/rest/delete/?filepath=a", headers={"Sec-Fetch-Site": site}, auth=key)
+        assert (answer.status_code, answer.json()["code"]) == (403, "foreign_origin")
+    assert guarded.get("/rest/count/").json()["result"] == [1]
+    assert guarded.get("/rest/delete/?filepath=a", auth=key).json()["status"] == "ok"
+
+
 @pytest.mark.parametrize("bad", [0, 1, 2])
 def test_adds_all_that_can_be_added(client: TestClient, pictures: list[Path], bad: int) -> None:
     data = [path.read_bytes() for path in pictures[:3]]

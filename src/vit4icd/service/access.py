@@ -132,15 +132,20 @@ async def admin(request: Request) -> None:
 
 
 async def admin_by_header(request: Request) -> None:
-    """Require the same of a GET that changes things, and that a program says so in a header.
+    """Require the same of a GET that changes things, and that a program sends it, with a key.
 
-    Any page can have a browser ask for an address, with its session, but not with this header.
+    Any page can have a browser ask for an address, and the browser adds the session, and what it
+    says to a proxy: neither may change anything. Without keys, any text stands for one.
     """
     _require(request, "admin")
-    if request.method in _SAFE and not request.headers.get("authorization"):
+    if request.method not in _SAFE:
+        return
+    if _presented(request.headers.get("authorization", "")) is None:
         raise Problem(
-            "forbidden", "a GET changes nothing without an Authorization header; send one, or POST"
+            "forbidden", "a GET changes nothing without a key in its Authorization header; or POST"
         )
+    if request.headers.get("sec-fetch-site") not in (None, "same-origin"):
+        raise Problem("foreign_origin", "no other site's page changes anything by a GET")
 
 
 class _Bounded:
