@@ -56,6 +56,8 @@ SEARCHES = {  # what is no GET, and yet adds, removes and decides nothing
     ("POST", "/rest/search"): "the same",
     ("POST", "/rest/compare/"): "pictures come with it",
     ("POST", "/rest/compare"): "the same",
+    ("POST", "/rest/list/"): "its options may come as fields",
+    ("POST", "/rest/list"): "the same",
 }
 BY_GET = {  # what changes things as MatchEngine's clients ask it: by a GET, with a header
     ("GET", f"/rest/{call}{end}") for call in ("add", "delete") for end in ("", "/")

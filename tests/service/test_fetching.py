@@ -544,6 +544,42 @@ def test_takes_the_urls_of_matchengine(asking: TestClient, web: Web, pictures: l
     assert (compared["status"], len(compared["result"])) == ("ok", 1)
 
 
+def test_takes_the_urls_of_matchengines_own_client(asking: TestClient, web: Web) -> None:
+    one, two = web.url("/000.jpg"), web.url("/001.jpg")
+    many = {"urls[0]": one, "filepaths[0]": "a.jpg", "urls[1]": two, "filepaths[1]": "b.jpg"}
+    key = ("anybody", "any")
+    assert asking.get("/rest/add/", params=many, auth=key).json()["status"] == "ok"
+    assert asking.get("/rest/list/").json()["result"] == ["a.jpg", "b.jpg"]
+    flip: dict[str, Any] = {"min_score": 0, "check_horizontal_flip": "False"}
+    asked: dict[str, Any] = {"url": one, "offset": 0, "limit": 10} | flip
+    rows = asking.get("/rest/search/", params=asked).json()["result"]
+    assert rows[0]["filepath"] == "a.jpg"
+    same = {"url1": one, "url2": one} | flip
+    assert len(asking.get("/rest/compare/", params=same).json()["result"]) == 1
+
+
+@pytest.mark.parametrize("bad", [0, 1, 2])
+def test_adds_what_is_behind_those_urls_that_have_a_picture(
+    asking: TestClient, web: Web, bad: int
+) -> None:
+    urls = [web.url("/000.jpg"), web.url("/001.jpg")]
+    urls.insert(bad, web.url("/nowhere"))
+    sent = {f"urls[{row}]": url for row, url in enumerate(urls)}
+    named = {f"filepaths[{row}]": f"{row}.jpg" for row in range(3) if row != bad}
+    answer = asking.post("/rest/add/", data=sent | named)
+    assert (answer.status_code, answer.json()["status"]) == (200, "warn")
+    (error,) = answer.json()["error"]
+    assert error.startswith(f"{urls[bad]}: ")
+    assert asking.get("/rest/list/").json()["result"] == [*named.values()]
+
+
+def test_fetches_no_more_than_may_be_uploaded(asking: TestClient, web: Web) -> None:
+    many = {f"urls[{row}]": web.url("/000.jpg") for row in range(17)}
+    answer = asking.get("/rest/add/", params=many, auth=("anybody", "any"))
+    assert (answer.status_code, answer.json()["status"]) == (400, "fail")
+    assert web.requests == []
+
+
 def test_judges_what_it_fetched_by_its_content(asking: TestClient, web: Web) -> None:
     answer = asking.post("/v1/collections/mine/search", data={"image_url": web.url("/text")})
     assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_format")

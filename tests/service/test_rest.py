@@ -5,12 +5,14 @@ import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
 from tests.service.conftest import Serving, search
 from vit4icd.images import read_image, write_image
+from vit4icd.service.uploads import Limits
 
 
 def test_adds_counts_lists_and_deletes(client: TestClient, pictures: list[Path]) -> None:
@@ -164,6 +166,16 @@ def test_knows_the_requests_of_the_client_of_matchengine(
         assert "fetches nothing" in answer.json()["error"][0]
 
 
+def test_takes_fields_where_no_picture_comes(filled: TestClient) -> None:
+    one = filled.post("/rest/list/", data={"offset": "1", "limit": "1"}).json()
+    assert one["result"] == ["001.jpg"]
+    assert filled.post("/rest/list", params={"limit": 1}, data={"offset": "1"}).json() == one
+    assert filled.post("/rest/list/", data={"limit": "-1"}).status_code == 400
+    for sent in ({"filepath": "000.jpg"}, {"filepaths[0]": "001.jpg", "filepaths[1]": "002.jpg"}):
+        assert filled.post("/rest/delete/", data=sent).json()["status"] == "ok"
+    assert filled.post("/rest/list/").json()["result"] == ["003.jpg", "004.jpg", "005.jpg"]
+
+
 def test_changes_nothing_by_an_address_alone(client: TestClient, pictures: list[Path]) -> None:
     image = {"image": ("a", pictures[0].read_bytes())}
     client.post("/rest/add/", files=image, data={"filepath": "a"})
@@ -206,6 +218,41 @@ def test_adds_all_that_can_be_added(client: TestClient, pictures: list[Path], ba
     assert client.get("/rest/list/").json()["result"] == stored
 
 
+@pytest.mark.parametrize("large", [0, 1, 2])
+def test_adds_what_is_beside_too_large_a_picture(
+    serving: Serving, pictures: list[Path], large: int
+) -> None:
+    data = [path.read_bytes() for path in pictures[:3]]
+    data[large] = b"\xff" * 100_000
+    with serving(limits=Limits(max_bytes=50_000)) as client:
+        answer = client.post(
+            "/rest/add/",
+            params={f"filepaths[{row}]": f"{row}.jpg" for row in range(3)},
+            files={f"images[{row}]": ("x", one) for row, one in enumerate(data)},
+        )
+        assert (answer.status_code, answer.json()["status"]) == (200, "warn")
+        (error,) = answer.json()["error"]
+        assert error.startswith(f"{large}.jpg: more than 50000 bytes")
+        stored = [f"{row}.jpg" for row in range(3) if row != large]
+        assert client.get("/rest/list/").json()["result"] == stored
+
+
+def test_says_of_each_picture_what_is_wrong_if_all_are(client: TestClient) -> None:
+    answer = client.post(
+        "/rest/add/",
+        params={"filepaths[0]": "a.jpg", "filepaths[1]": "b" * 1_025, "filepaths[2]": "a.jpg"},
+        files={f"images[{row}]": ("x", b"no picture") for row in range(3)},
+    )
+    assert (answer.status_code, answer.json()["status"]) == (415, "fail")
+    first, second, third = answer.json()["error"]
+    assert first.startswith("a.jpg: not a picture")
+    assert third == first
+    assert second.startswith("bbb")
+    gone = client.delete("/rest/delete/", params={"filepaths[0]": "a.jpg", "filepaths[1]": "c"})
+    assert (gone.status_code, gone.json()["status"]) == (404, "fail")
+    assert [error.partition(":")[0] for error in gone.json()["error"]] == ["a.jpg", "c"]
+
+
 def test_adds_what_comes_together_in_few_commits(client: TestClient, pictures: list[Path]) -> None:
     collection = client.app.state.service.library.first.collection  # type: ignore[attr-defined]
     before, _ = collection.newest()
@@ -237,6 +284,24 @@ def test_compares_from_a_score_on(client: TestClient, pictures: list[Path]) -> N
     assert compared(same, row["score"]).json()["result"] == [row]
     assert compared(other, "99.99").json()["result"] == []
     assert compared(same, "101").status_code == 400
+
+
+def test_compares_the_mirrored_picture_if_asked(client: TestClient, tmp_path: Path) -> None:
+    photograph = Path(__file__).parents[2] / "src/vit4icd/demo/photographs/astronaut.jpg"
+    mirrored = np.ascontiguousarray(read_image(photograph)[:, ::-1])
+    write_image(tmp_path / "mirrored.png", mirrored, suffix=".png")
+    both = {
+        "image1": ("a", photograph.read_bytes()),
+        "image2": ("b", (tmp_path / "mirrored.png").read_bytes()),
+    }
+
+    def compared(flip: str) -> float:
+        asked = {"min_score": "0", "check_horizontal_flip": flip}
+        in_address = client.post("/rest/compare/", params=asked, files=both).json()["result"]
+        assert client.post("/rest/compare/", data=asked, files=both).json()["result"] == in_address
+        return float(in_address[0]["score"])
+
+    assert compared("True") > 99 > compared("False")
 
 
 def test_knows_a_picture_that_was_added_by_its_content(serving: Serving) -> None:

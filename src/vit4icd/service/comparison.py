@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from vit4icd.compare import compare
 from vit4icd.describer import OnnxDescriber
 from vit4icd.errors import ImageError
+from vit4icd.images import Source, read_image
 from vit4icd.matches import Match
 from vit4icd.scale import Scale
 
@@ -28,12 +31,18 @@ class Comparing:
 
     describer: OnnxDescriber
     max_pixels: int
+    flip: bool = False
+    """Whether the mirrored query is compared too; what is more alike counts."""
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Comparing) and self.describer is other.describer
+        return (
+            isinstance(other, Comparing)
+            and self.describer is other.describer
+            and self.flip == other.flip
+        )
 
     def __hash__(self) -> int:
-        return hash(id(self.describer))
+        return hash((id(self.describer), self.flip))
 
     @property
     def threshold(self) -> float | None:
@@ -50,12 +59,17 @@ class Comparing:
 
     def _compared(self, pair: Pair) -> Match | Exception:
         try:
-            match = compare(
-                pair.query_data,
-                pair.reference_data,
-                describer=self.describer,
-                max_pixels=self.max_pixels,
-            )
+            matches = [self._judged(pair.query_data, pair, "upright")]
+            if self.flip:
+                upright = read_image(pair.query_data, max_pixels=self.max_pixels)
+                mirrored = np.ascontiguousarray(upright[:, ::-1])
+                matches.append(self._judged(mirrored, pair, "flipped"))
         except ImageError as error:
             return error
-        return replace(match, query=pair.query, reference=pair.reference)
+        return max(matches, key=lambda match: (match.is_copy, match.probability or 0, match.score))
+
+    def _judged(self, query: Source, pair: Pair, orientation: str) -> Match:
+        match = compare(
+            query, pair.reference_data, describer=self.describer, max_pixels=self.max_pixels
+        )
+        return replace(match, query=pair.query, reference=pair.reference, orientation=orientation)

@@ -4,11 +4,11 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from starlette.datastructures import FormData, UploadFile
+from starlette.datastructures import FormData
 from starlette.formparsers import FormParser, MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
@@ -57,6 +57,8 @@ class Upload:
 
     pictures: Mapping[str, Picture]
     fields: Mapping[str, str]
+    failed: Mapping[str, Problem] = field(default_factory=dict)
+    """Why there is no picture of a part, where others may do without it."""
 
     def only(self) -> Picture:
         """Return the one picture.
@@ -102,12 +104,14 @@ class Uploads:
         options: Collection[str] | None = None,
         address: Mapping[str, str] = _NO_URLS,
         is_needed: bool = True,
+        each_alone: bool = False,
     ) -> AsyncIterator[Upload]:
         """Read a request's pictures; their memory is taken as given back when the block ends.
 
         ``urls`` says in which field a URL may come in place of a picture's part. Only fields named
         there or in ``options`` may come; any, if that is None. What stands in the ``address``
-        counts as fields, too. Unless it ``is_needed``, the body may be empty.
+        counts as fields, too. Unless it ``is_needed``, the body may be empty. With ``each_alone``,
+        a picture that is too large, or not behind its URL, costs only itself.
 
         Raises:
             Problem: too large, too slow, too many parts, malformed, an unknown field, no memory
@@ -119,10 +123,11 @@ class Uploads:
             with _explained(f"an upload may take {self.limits.max_seconds:g} seconds"):
                 async with asyncio.timeout(self.limits.max_seconds):
                     upload = await self._read(request, lease, n_pictures, is_needed=is_needed)
-                    upload = Upload(upload.pictures, {**address, **upload.fields})
+                    upload = replace(upload, fields={**address, **upload.fields})
                     if options is not None:
                         _require_fields(upload.fields, {*urls.values(), *options}, files=urls)
-                    upload = await self._completed(upload, lease, urls)
+                    _require_number(upload, urls, n_pictures)
+                    upload = await self._completed(upload, lease, urls, each_alone=each_alone)
             yield upload
         finally:
             lease.end()
@@ -203,32 +208,46 @@ class Uploads:
             raise Problem("invalid_request", f"a form has {self.limits.max_parts} fields at most")
         return self._filled(form)
 
-    async def _completed(self, upload: Upload, lease: "_Lease", urls: Mapping[str, str]) -> Upload:
+    async def _completed(
+        self, upload: Upload, lease: "_Lease", urls: Mapping[str, str], *, each_alone: bool
+    ) -> Upload:
         """Fetch the pictures whose URLs were sent, one after the other."""
-        pictures = dict(upload.pictures)
+        pictures, failed = dict(upload.pictures), dict(upload.failed)
+        if failed and not each_alone:
+            raise next(iter(failed.values()))
         for part, field_ in urls.items():
             url = upload.fields.get(field_)
             if not url:
                 continue
             if self.fetcher is None:
                 raise Problem("url_input_off", "this service fetches nothing; upload the picture")
-            if part in pictures:
+            if part in pictures.keys() | failed.keys():
                 raise Problem("invalid_request", f"send {part} or {field_}, not both")
-            data = await self.fetcher.fetch(url, lease.take)
+            try:
+                data = await self.fetcher.fetch(url, lease.take)
+            except Problem as problem:
+                if not each_alone:
+                    raise
+                failed[part] = problem
+                continue
             pictures[part] = Picture(_shown(unquote(urlsplit(url).path)), data)
-        return Upload(pictures, upload.fields)
+        return Upload(pictures, upload.fields, failed)
 
     def _filled(self, form: FormData) -> Upload:
-        pictures, fields = {}, {}
+        pictures, fields, failed = {}, {}, {}
         for name, value in form.multi_items():
             _require_text(name, *([value] if isinstance(value, str) else []))
-            if isinstance(value, UploadFile):
-                data = value.file.read()
-                _require_bytes(len(data), self.limits.max_bytes)
-                pictures[name] = Picture(_shown(value.filename or ""), data)
-            else:
+            if isinstance(value, str):
                 fields[name] = value
-        return Upload(pictures, fields)
+                continue
+            data = value.file.read()
+            try:
+                _require_bytes(len(data), self.limits.max_bytes)
+            except Problem as problem:
+                failed[name] = problem
+            else:
+                pictures[name] = Picture(_shown(value.filename or ""), data)
+        return Upload(pictures, fields, failed)
 
 
 @contextmanager
@@ -305,6 +324,13 @@ def _require_fields(
         name = textual[0]
         raise Problem("invalid_request", f"{name} is no file; with curl: -F {name}=@FILE")
     require_known("fields", sent, known)
+
+
+def _require_number(upload: Upload, urls: Mapping[str, str], most: int) -> None:
+    """Refuse more URLs than there may be pictures; the address has room for many."""
+    n_urls = sum(bool(upload.fields.get(name)) for name in urls.values())
+    if n_urls > most:
+        raise Problem("invalid_request", f"{n_urls} URLs were sent; a request has {most} at most")
 
 
 def _require_bytes(n_bytes: int, most: int) -> None:

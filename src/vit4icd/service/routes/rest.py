@@ -30,7 +30,7 @@ from vit4icd.service.library import (
 from vit4icd.service.library import Query as Asked
 from vit4icd.service.problems import Problem, problem_of
 from vit4icd.service.routes.images import preview_of, remove
-from vit4icd.service.routes.shared import Held, body_of, options_of
+from vit4icd.service.routes.shared import Held, body_of, has_form, options_of
 from vit4icd.service.sifting import SiftedSearching
 from vit4icd.service.state import State
 from vit4icd.service.uploads import Upload
@@ -59,11 +59,13 @@ Work = Callable[[], Awaitable["_Done"]]
 
 @dataclass(frozen=True, slots=True)
 class _Done:
-    """What a call answers; ``failed`` are the problems of some of several pictures."""
+    """What a call answers; ``failed`` tells of those of several pictures that did not go well."""
 
-    basis: Mapping[str, Any]
+    basis: Mapping[str, Any] | None
     result: Sequence[Any] = ()
     failed: Sequence[str] = ()
+    problem: Problem | None = None
+    """Why nothing went well."""
 
 
 @router.post("/add/", dependencies=writes, openapi_extra={**body_of(_ONE, is_lenient=True)})
@@ -83,14 +85,15 @@ async def rest_add(request: Request, held: Held) -> JSONResponse:
         most = held.config.limits.max_parts
         async with held.uploads.receive(
             request, n_pictures=most, urls=_MANY, address=request.query_params,
-            is_needed=request.method != "GET",
+            is_needed=request.method != "GET", each_alone=True,
         ) as upload:  # fmt: skip
             new = _named(upload)
             results = await asyncio.gather(
-                *(_one_added(held, adding, name, data) for name, data in new.items()),
+                *(_one_added(held, adding, name, given) for name, given in new),
                 return_exceptions=True,
             )
-        return await _of_each(held, dict(zip(new, results, strict=True)))
+        names = [name for name, _ in new]
+        return await _of_each(held, list(zip(names, results, strict=True)))
 
     return await _answer("add", work)
 
@@ -151,6 +154,9 @@ class RestCompareOptions(BaseModel):
     """How two pictures are compared."""
 
     min_score: float = Field(default=0.0, ge=0, le=100)
+    check_horizontal_flip: bool = Field(
+        default=False, description="Compare the mirrored picture too; what is more alike counts."
+    )
 
 
 @router.post(
@@ -165,13 +171,15 @@ async def rest_compare(
     """Compare image1 with image2."""
 
     async def work() -> _Done:
-        comparing = Comparing(held.describer, held.config.limits.max_pixels)
         async with held.uploads.receive(
             request, n_pictures=2, urls=_TWO, address=_besides(request, RestCompareOptions),
             is_needed=request.method != "GET",
         ) as upload:  # fmt: skip
             options = options_of(asked, upload)
             one, other = upload.named("image1"), upload.named("image2")
+            comparing = Comparing(
+                held.describer, held.config.limits.max_pixels, options.check_horizontal_flip
+            )
             match = await held.do(comparing, Pair("image1", one.data, "image2", other.data))
         basis = {"fingerprint": held.describer.fingerprint, "threshold": comparing.threshold}
         fields, score = match.to_json(), _percent(match.probability, match.score)
@@ -195,12 +203,14 @@ async def rest_delete(
     """Remove the picture of a filepath, or those of filepaths[0], filepaths[1] and so on."""
 
     async def work() -> _Done:
-        names = [] if filepath is None else [filepath]
-        names += [value for name, value in request.query_params.items() if _FILEPATHS(name)]
+        fields = {**request.query_params, **(await _form(request, held)).fields}
+        asked = [filepath or fields.get("filepath"), *map(fields.get, filter(_FILEPATHS, fields))]
+        names = [name for name in dict.fromkeys(asked) if name]
         if not names:
             raise Problem("invalid_request", "name a filepath, or filepaths[0], filepaths[1] ...")
-        results = {name: await asyncio.to_thread(_one_removed, held, name) for name in names}
-        return await _of_each(held, results)
+        return await _of_each(
+            held, [(name, await asyncio.to_thread(_one_removed, held, name)) for name in names]
+        )
 
     return await _answer("delete", work)
 
@@ -217,18 +227,26 @@ async def rest_count(held: Held) -> JSONResponse:
     return await _answer("count", work)
 
 
+class RestListOptions(BaseModel):
+    """Which filepaths are listed."""
+
+    offset: int = Field(default=0, ge=0, le=10**9)
+    limit: int = Field(default=20, ge=0, le=10_000)
+
+
 @router.get("/list/", dependencies=reads)
-@router.get("/list", dependencies=reads, include_in_schema=False)
+@router.post("/list/", dependencies=reads, include_in_schema=False)
+@router.api_route("/list", methods=["GET", "POST"], dependencies=reads, include_in_schema=False)
 async def rest_list(
-    held: Held,
-    offset: Annotated[int, Query(ge=0, le=10**9)] = 0,
-    limit: Annotated[int, Query(ge=0, le=10_000)] = 20,
+    request: Request, held: Held, asked: Annotated[RestListOptions, Query()]
 ) -> JSONResponse:
     """List the filepaths."""
 
     async def work() -> _Done:
+        options = options_of(asked, await _form(request, held))
         basis = await asyncio.to_thread(held.library.first.basis)
-        return _Done(basis, await asyncio.to_thread(_filepaths, held, offset, limit))
+        rows = await asyncio.to_thread(_filepaths, held, options.offset, options.limit)
+        return _Done(basis, rows)
 
     return await _answer("list", work)
 
@@ -249,17 +267,18 @@ async def _answer(method: str, work: Work) -> JSONResponse:
         done = await work()
     except Vit4icdError as error:
         problem = problem_of(error)
-        fields = {"status": "fail", "error": [problem.detail], "method": method, "result": []}
-        return JSONResponse(fields, status_code=problem.status, headers=problem.headers)
-    return JSONResponse(
-        {
-            "status": "warn" if done.failed else "ok",
-            "error": list(done.failed),
-            "method": method,
-            "result": list(done.result),
-            "basis": Basis(**done.basis).model_dump(),
-        }
-    )
+        done = _Done(None, failed=[problem.detail], problem=problem)
+    fields: dict[str, Any] = {
+        "status": "fail" if done.problem else "warn" if done.failed else "ok",
+        "error": list(done.failed),
+        "method": method,
+        "result": list(done.result),
+    }
+    if done.basis is not None:
+        fields["basis"] = Basis(**done.basis).model_dump()
+    if done.problem is None:
+        return JSONResponse(fields)
+    return JSONResponse(fields, status_code=done.problem.status, headers=done.problem.headers)
 
 
 def _besides(request: Request, options: type[BaseModel]) -> Mapping[str, str]:
@@ -268,8 +287,18 @@ def _besides(request: Request, options: type[BaseModel]) -> Mapping[str, str]:
     return {name: params[name] for name in params if name not in options.model_fields}
 
 
-async def _one_added(held: State, adding: Adding, name: str, data: bytes) -> Added:
-    return await held.do(adding, New(require_id(name), data))
+async def _form(request: Request, held: State) -> Upload:
+    """Return the fields of a body that is a form; no picture comes with them."""
+    if not has_form(request):
+        return Upload({}, {})
+    async with held.uploads.receive(request, n_pictures=0) as upload:
+        return upload
+
+
+async def _one_added(held: State, adding: Adding, name: str, given: bytes | Problem) -> Added:
+    if isinstance(given, Problem):
+        raise given
+    return await held.do(adding, New(require_id(name), given))
 
 
 def _one_removed(held: State, name: str) -> Vit4icdError | None:
@@ -280,17 +309,19 @@ def _one_removed(held: State, name: str) -> Vit4icdError | None:
     return None if n_removed else Problem("not_found", f"there is no picture {name!r}")
 
 
-async def _of_each(held: State, results: Mapping[str, object]) -> _Done:
-    """Return what became of several pictures, by their filepaths.
+async def _of_each(held: State, results: Sequence[tuple[str, object]]) -> _Done:
+    """Return what became of several pictures, given with their filepaths.
 
     Raises:
-        Vit4icdError: that of the first, if none went well.
+        Exception: a mistake of ours.
     """
-    failed = {name: one for name, one in results.items() if isinstance(one, Exception)}
-    for error in failed.values():
-        if not isinstance(error, Vit4icdError) or len(failed) == len(results):
+    failed = [(name, one) for name, one in results if isinstance(one, Exception)]
+    for _, error in failed:
+        if not isinstance(error, Vit4icdError):
             raise error
-    told = [f"{name}: {problem_of(error).detail}" for name, error in failed.items()]
+    told = [f"{name}: {problem_of(error).detail}" for name, error in failed]
+    if len(failed) == len(results):
+        return _Done(None, failed=told, problem=problem_of(failed[0][1]))
     return _Done(await asyncio.to_thread(held.library.first.basis), failed=told)
 
 
@@ -301,15 +332,23 @@ def _added(held: State, filepath: str) -> Asked:
     return Asked(filepath, preview, record.sha256)
 
 
-def _named(upload: Upload) -> dict[str, bytes]:
-    """Return the pictures by their filepaths; without one, by their SHA-256."""
-    if not upload.pictures:
-        raise Problem("invalid_request", "send image or url, or images[0], urls[1] ...")
-    found = {}
-    for part, picture in upload.pictures.items():
+def _named(upload: Upload) -> list[tuple[str, bytes | Problem]]:
+    """Return the pictures with their filepaths; without one, with their SHA-256.
+
+    What there is no picture of is told by its URL, or its part.
+    """
+    found: list[tuple[str, bytes | Problem]] = []
+    for part in (*upload.pictures, *upload.failed):
         match = _NUMBERED.fullmatch(part)
-        field = f"filepaths[{match[1]}]" if match else "filepath"
-        found[upload.fields.get(field) or sha256_of_bytes(picture.data)] = picture.data
+        name = upload.fields.get(f"filepaths[{match[1]}]" if match else "filepath")
+        if part in upload.failed:
+            url = upload.fields.get(_MANY.get(part, ""))
+            found.append((name or url or part, upload.failed[part]))
+        else:
+            data = upload.pictures[part].data
+            found.append((name or sha256_of_bytes(data), data))
+    if not found:
+        raise Problem("invalid_request", "send image or url, or images[0], urls[1] ...")
     return found
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "Limit",
     "Regions",
     "body_of",
+    "has_form",
     "known_options",
     "options_of",
 ]
@@ -99,7 +100,7 @@ async def known_options(request: Request) -> None:
     options = described.get("parameters", ())
     known = {option["name"] for option in options if option["in"] == "query"}
     require_known("options", request.query_params.keys(), known)
-    if "requestBody" not in described and _has_form(request):
+    if "requestBody" not in described and has_form(request):
         listed = ", ".join(sorted(known)) or "none"
         raise Problem(
             "invalid_request", f"no form is read here; options stand in the address: {listed}"
@@ -123,6 +124,7 @@ def options_of(asked: Options, upload: Upload) -> Options:
         raise RequestValidationError(found) from error
 
 
-def _has_form(request: Request) -> bool:
+def has_form(request: Request) -> bool:
+    """Return whether a request's body is a form."""
     kind = request.headers.get("content-type", "").lower()
     return kind.startswith(_FORMS) and request.headers.get("content-length") != "0"
