@@ -161,7 +161,8 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 from vit4icd.train.losses import info_nce_entropy, nearest_push
 from vit4icd.train.processes import gather_rows, take_place
-with take_place("cpu") as place:
+
+def work(place):  # so that the model ends before the group of processes does
     torch.manual_seed(0)
     images, labels, layer = torch.randn(8, 4), torch.arange(4).repeat(2), torch.nn.Linear(4, 3)
     n_mine = 8 // place.n_processes
@@ -172,6 +173,9 @@ with take_place("cpu") as place:
     (loss + nearest_push(raw, names)).backward()
     if place.leads:
         print(*layer.weight.grad.flatten().tolist())
+
+with take_place("cpu") as place:
+    work(place)
 """
 
 
