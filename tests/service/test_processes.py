@@ -14,7 +14,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,11 +91,14 @@ class Served:
 
 
 def _children(number: int) -> list[int]:
-    try:
-        text = Path(f"/proc/{number}/task/{number}/children").read_text()
-    except FileNotFoundError:
-        return []
-    return sorted(map(int, text.split()))
+    """Return the processes that one began; its own list of them may miss some while others end."""
+    found = list[int]()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(FileNotFoundError, ProcessLookupError):
+                parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
+                found += [int(entry.name)] if int(parent) == number else []
+    return sorted(found)
 
 
 def _is_worker(number: int) -> bool:
