@@ -314,8 +314,6 @@ def match_body(
     *,
     collection: str | None,
     image: ImageBody | None = None,
-    id_: str | None = None,
-    state: State | None = None,
 ) -> MatchBody:
     """Return a match as the routes give it; with its record, its picture is that of the content."""
     fields: Mapping[str, Any] = match.to_json()
@@ -323,7 +321,7 @@ def match_body(
     if collection is not None:
         picture = handle_of_reference(collection, match.reference, sha256)
     known = {name: fields[name] for name in MatchBody.model_fields if name in fields}
-    return MatchBody(**known, id=id_, state=state, image=image, picture=picture)
+    return MatchBody(**known, image=image, picture=picture)
 
 
 def decision_body(decision: Decision) -> DecisionBody:

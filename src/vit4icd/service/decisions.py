@@ -92,11 +92,11 @@ class Decisions:
         text = json.dumps(dict(fields or {}), ensure_ascii=True)
         pair = pair_of(query, reference)
         with self._database.writing() as connection:
-            if (
-                believed is not None
-                and (state := state_of(connection, *believed[0])) != believed[1]
-            ):
-                raise Problem("conflict", f"somebody decided meanwhile: it is {state} now")
+            if believed is not None:
+                subject, expected = believed
+                state = state_of(connection, *subject)
+                if state != expected:
+                    raise Problem("conflict", f"somebody decided meanwhile: it is {state} now")
             row = connection.execute(
                 "INSERT INTO decisions (at, kind, pair, query, reference, fields) "
                 "VALUES (?, ?, ?, ?, ?, ?)",

@@ -256,7 +256,7 @@ class Adding:
         for row in added:
             if holders[row] in held:
                 try:
-                    self.previews.keep(items[row].data)
+                    self.previews.keep(items[row].data, added[row].sha256)
                 except ImageError:  # larger than the service itself takes: there is no preview
                     pass
                 except StoreError as error:  # it is stored; sent again, it has its preview

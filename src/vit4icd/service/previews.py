@@ -50,14 +50,13 @@ class Previews:
         self._pictures = None if pictures is None else pictures.resolve()
         self._turns, self._on_replaced = Turns(), on_replaced
 
-    def keep(self, data: bytes) -> str:
-        """Make the preview of a picture, unless there is one; return the picture's SHA-256.
+    def keep(self, data: bytes, sha256: str) -> None:
+        """Make the preview of a picture of this SHA-256, unless there is one.
 
         Raises:
             ImageError: no readable picture.
             StoreError: the preview cannot be written, as on a full disk.
         """
-        sha256 = hashlib.sha256(data).hexdigest()
         path = self._path(sha256)
         if not path.exists():
             with self._turns.taken(data):
@@ -69,7 +68,6 @@ class Previews:
                     temporary.write_bytes(encode_jpeg(image))
             except OSError as error:
                 raise StoreError(f"{path.parent} cannot be written: {error.strerror}") from error
-        return sha256
 
     def hold(
         self, wanted: Mapping[bytes, str], stored: Callable[[], Mapping[bytes, str]]
@@ -124,7 +122,8 @@ class Previews:
             data = path.read_bytes()
             if hashlib.sha256(data).hexdigest() != sha256:
                 return None
-            return self.read(self.keep(data))
+            self.keep(data, sha256)
+            return self.read(sha256)
         except (OSError, ValueError, ImageError, StoreError):
             return None
 

@@ -17,7 +17,7 @@ from vit4icd.service.answers import (
     match_body,
 )
 from vit4icd.service.decisions import Decisions
-from vit4icd.service.findings import Finding, Findings, State, finding_id
+from vit4icd.service.findings import Finding, Findings, finding_id
 from vit4icd.service.handles import handle_of_query
 from vit4icd.service.library import Found, Query, Searching, Shelf, sha256_of_bytes
 from vit4icd.service.previews import Previews
@@ -67,16 +67,20 @@ class Sifting:
             return self.answer(sifted)
         query = _query_body(sifted.query, sifted.sha256)
         if sifted.query.sha256 is None:  # else it is a reference, which has its preview
-            self.previews.keep(sifted.query.data)
-        findings = [_finding(sifted, query, match) for match in sifted.kept]
+            self.previews.keep(sifted.query.data, sifted.sha256)
+        bodies = [_body(sifted, match) for match in sifted.kept]
+        findings = [
+            _finding(sifted, query, match, body)
+            for match, body in zip(sifted.kept, bodies, strict=True)
+        ]
         states = self.findings.put(findings)
         self._drop_replaced(sifted, findings)
         return _answer(
             sifted,
             query,
             [
-                _body(sifted, match, id_=finding.id, state=states[finding.id])
-                for match, finding in zip(sifted.kept, findings, strict=True)
+                body.model_copy(update={"id": finding.id, "state": states[finding.id]})
+                for body, finding in zip(bodies, findings, strict=True)
             ],
         )
 
@@ -182,12 +186,10 @@ def _answer(sifted: Sifted, query: QueryBody, matches: list[MatchBody]) -> Searc
     )
 
 
-def _body(
-    sifted: Sifted, match: Match, *, id_: str | None = None, state: State | None = None
-) -> MatchBody:
+def _body(sifted: Sifted, match: Match) -> MatchBody:
     name = sifted.shelf.name
     image = image_body(name, sifted.records[match.reference])
-    return match_body(match, collection=name, image=image, id_=id_, state=state)
+    return match_body(match, collection=name, image=image)
 
 
 def _query_body(query: Query, sha256: str) -> QueryBody:
@@ -201,13 +203,13 @@ def _query_body(query: Query, sha256: str) -> QueryBody:
     )
 
 
-def _finding(sifted: Sifted, query: QueryBody, match: Match) -> Finding:
-    name, body = sifted.shelf.name, _body(sifted, match)
+def _finding(sifted: Sifted, query: QueryBody, match: Match, body: MatchBody) -> Finding:
+    name, record = sifted.shelf.name, sifted.records[match.reference]
     return Finding(
-        id=finding_id(name, sifted.sha256, match.reference),
+        id=finding_id(name, sifted.sha256, record.id),
         collection=name,
         query=sifted.sha256,
-        reference=sifted.records[match.reference].sha256,
+        reference=record.sha256,
         level=_level(body),
         fields={
             "basis": dict(sifted.basis),

@@ -28,10 +28,8 @@ class Turns:
     """
 
     def __init__(self) -> None:
-        self._lock, self._tickets = (
-            threading.Lock(),
-            deque[Future[None]](),
-        )  # the first has its turn
+        self._lock = threading.Lock()
+        self._tickets = deque[Future[None]]()  # the first has its turn
 
     @contextmanager
     def taken(self, *pictures: bytes) -> Iterator[None]:

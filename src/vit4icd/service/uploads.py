@@ -110,14 +110,14 @@ class Uploads:
 
         ``urls`` says in which field a URL may come in place of a picture's part. Only fields named
         there or in ``options`` may come; any, if that is None. What stands in the ``address``
-        counts as fields, too. Unless it ``is_needed``, the body may be empty. With ``each_alone``,
-        a picture that is too large, or not behind its URL, costs only itself.
+        counts as fields, too. Unless it ``is_needed``, the body may be empty; a GET has none. With
+        ``each_alone``, a picture that is too large, or not behind its URL, costs only itself.
 
         Raises:
             Problem: too large, too slow, too many parts, malformed, an unknown field, no memory
                 left for it, or a URL behind which no picture is fetched.
         """
-        lease = _Lease(self)
+        lease, is_needed = _Lease(self), is_needed and request.method != "GET"
         request.state.is_streamed = True
         try:
             with _explained(f"an upload may take {self.limits.max_seconds:g} seconds"):

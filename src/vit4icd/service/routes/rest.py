@@ -84,9 +84,8 @@ async def rest_add(request: Request, held: Held) -> JSONResponse:
         )
         most = held.config.limits.max_parts
         async with held.uploads.receive(
-            request, n_pictures=most, urls=_MANY, address=request.query_params,
-            is_needed=request.method != "GET", each_alone=True,
-        ) as upload:  # fmt: skip
+            request, n_pictures=most, urls=_MANY, address=request.query_params, each_alone=True
+        ) as upload:
             new = _named(upload)
             results = await asyncio.gather(
                 *(_one_added(held, adding, name, given) for name, given in new),
@@ -129,7 +128,7 @@ async def rest_search(
     async def work() -> _Done:
         async with held.uploads.receive(
             request, urls=_ONE, address=_besides(request, RestSearchOptions),
-            is_needed=asked.filepath is None and request.method != "GET",
+            is_needed=asked.filepath is None,
         ) as upload:  # fmt: skip
             options = options_of(asked, upload)
             searching = Searching(
@@ -172,9 +171,8 @@ async def rest_compare(
 
     async def work() -> _Done:
         async with held.uploads.receive(
-            request, n_pictures=2, urls=_TWO, address=_besides(request, RestCompareOptions),
-            is_needed=request.method != "GET",
-        ) as upload:  # fmt: skip
+            request, n_pictures=2, urls=_TWO, address=_besides(request, RestCompareOptions)
+        ) as upload:
             options = options_of(asked, upload)
             one, other = upload.named("image1"), upload.named("image2")
             comparing = Comparing(

@@ -224,7 +224,7 @@ export class Queue {
     this.done.push([item, decision, state]);
     if (this.items[this.index] === item) this.select(this.following(this.index)); // nobody went on
     say(`${item.match.reference}: ${WORDS[decision]}`);
-    if (!this.visible().some((one) => (this.items[one].state ?? "undecided") === "undecided")) tell("All of these are judged.");
+    if (!this.visible().some((one) => this.isOpen(one))) tell("All of these are judged.");
   }
 
   // Sends one decision at a time: a second one would be about a pair that nobody has seen yet.
@@ -255,10 +255,14 @@ export class Queue {
     this.recount();
   }
 
+  isOpen(index) {
+    return (this.items[index].state ?? "undecided") === "undecided";
+  }
+
   following(index) {
     const visible = this.visible();
     const rest = [...visible.filter((one) => one > index), ...visible.filter((one) => one < index)];
-    return rest.find((one) => (this.items[one].state ?? "undecided") === "undecided") ?? index;
+    return rest.find((one) => this.isOpen(one)) ?? index;
   }
 
   mark(item, decision, on = decision === "never" ? "reference" : "pair") {
